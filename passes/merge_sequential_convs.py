@@ -1,0 +1,20 @@
+"""Merge two linear operations that follow each other into one convolution.
+
+    W2 * (W1 * x + b1) + b2  =  (W2 o W1) * x  +  (sum W2) b1 + b2
+
+Kernels compose by full convolution, strides multiply, paddings add up (`algebra.compose`).  Exact only while the border
+agrees: the second's zero padding surrounds W1 * x + b1, not x, so a padded second is refused unless the first is a single
+tap without bias along that axis.
+Source: Ding et al., Diverse Branch Block, CVPR 2021, Transform III.
+"""
+
+from repcompiler.algebra import apply, compose
+from repcompiler.ir import Expr, Value
+from repcompiler.ops import Conv
+from repcompiler.pattern import linear, linear_after
+from repcompiler.rewriter import rewrite
+
+
+@rewrite(linear_after(linear("x", name="first", least=1), name="second"))
+def merge_sequential_convs(x: Value, first: Conv, second: Conv) -> Expr:
+    return apply(compose(first, second), x)

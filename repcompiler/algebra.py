@@ -1,0 +1,281 @@
+"""Kernel algebra: the weight of a composition, of a sum, of a scaled convolution.
+
+Written against the array API and in float64, so the same equations run on numpy arrays (compiling) and on torch tensors
+with autograd (training).  Nothing here asks for the value of a weight, except `known_zero`, which answers no on anything but
+numpy.  Kernels are cross-correlation kernels (torch, ONNX): (O, I/groups, *spatial).
+
+Sources: Ding et al., Diverse Branch Block, CVPR 2021, Transforms I-VI; Ding et al., UniRepLKNet, CVPR 2024 (dilation as
+zero insertion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from math import gcd, prod
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from repcompiler.ir import Expr, Value
+from repcompiler.ops import Affine, Array, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Pad, Scale
+from repcompiler.refusal import refuse
+
+
+def float64(array: Array) -> Array:
+    """`array` in double precision, in which all arithmetic on weights is done."""
+    if isinstance(array, np.ndarray):
+        return array.astype(np.float64, copy=False)  # ml_dtypes (bfloat16) are unknown to the array API
+    xp = array_namespace(array)
+    return xp.astype(array, xp.float64)
+
+
+def zeros_like(array: Array, shape: Sequence[int]) -> Array:
+    """Float64 zeros of `shape`, where `array` lives."""
+    xp = array_namespace(array)
+    return xp.zeros(tuple(shape), dtype=xp.float64, device=device(array))
+
+
+def broadcast(array: Array, channels: int) -> Array:
+    """A per-channel constant of shape (channels,) or (1,), as (channels,) in float64."""
+    return array_namespace(array).broadcast_to(float64(array), (channels,))
+
+
+def known_zero(array: Array) -> bool:
+    """Whether every element is certainly zero: only ever true of numpy arrays, never of live parameters."""
+    return isinstance(array, np.ndarray) and not array.any()
+
+
+def affine(op: Affine, channels: int) -> tuple[Array, Array]:
+    """(t, s) with op(x) = t x + s, both of shape (channels,).  BatchNorm: t = gamma / sqrt(var + eps), s = beta - t mean."""
+    if isinstance(op, BatchNorm):
+        gamma, beta, mean, var = map(float64, (op.gamma, op.beta, op.mean, op.var))
+        t = gamma / (var + op.eps) ** 0.5
+        return t, beta - mean * t
+    return broadcast(op.scale, channels), broadcast(op.shift, channels)
+
+
+def rows(vector: Array, like: Array) -> Array:
+    """`vector` (O,) shaped (O, 1, ..., 1) to scale the rows of a kernel."""
+    return array_namespace(vector).reshape(vector, (-1,) + (1,) * (like.ndim - 1))
+
+
+def scale_outputs(op: LinearOp, t: Array, s: Array) -> LinearOp:
+    """t * op(x) + s:  W' = t W (by output channel),  b' = t b + s."""
+    weight, bias = float64(op.weight), t * float64(op.bias) + s
+    if not isinstance(op, ConvTranspose):
+        return replace(op, weight=rows(t, weight) * weight, bias=bias)
+    xp = array_namespace(weight)
+    grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, I/g, O/g, *k): outputs are axes 0 and 2
+    factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
+    return replace(op, weight=xp.reshape(grouped * factors, weight.shape), bias=bias)
+
+
+def scale_inputs(op: LinearOp, t: Array) -> LinearOp:
+    """op(t x), without the bias that a shift would bring:  W' = W t (by input channel)."""
+    weight = float64(op.weight)
+    if isinstance(op, ConvTranspose):
+        return replace(op, weight=rows(t, weight) * weight)
+    if isinstance(op, Linear):
+        return replace(op, weight=weight * t)
+    xp = array_namespace(weight)
+    grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, O/g, I/g, *k): inputs are axes 0 and 2
+    factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
+    return replace(op, weight=xp.reshape(grouped * factors, weight.shape))
+
+
+def constant_response(op: Conv | Linear, s: Array) -> Array:
+    """What `op` without its bias makes, away from any padding, of an input that is s_c everywhere in channel c: (O,)."""
+    weight = float64(op.weight)
+    xp = array_namespace(weight)
+    if isinstance(op, Linear):
+        return weight @ s
+    summed = xp.sum(xp.reshape(weight, (*weight.shape[:2], -1)), axis=2)  # (O, I/g)
+    by_group = xp.reshape(summed, (op.groups, -1, summed.shape[1]))
+    return xp.reshape(by_group @ xp.reshape(s, (op.groups, -1, 1)), (-1,))
+
+
+def negate(op: Conv) -> Conv:
+    """-op(x)."""
+    return replace(op, weight=-float64(op.weight), bias=-float64(op.bias))
+
+
+def pad_axis(array: Array, axis: int, before: int, after: int) -> Array:
+    """`array` with zeros before and after along one axis."""
+    if before == after == 0:
+        return array
+    shape = list(array.shape)
+    parts = []
+    for extent, part in ((before, None), (array.shape[axis], array), (after, None)):
+        if extent:
+            shape[axis] = extent
+            parts.append(zeros_like(array, shape) if part is None else part)
+    return array_namespace(array).concat(parts, axis=axis)
+
+
+def insert_zeros(weight: Array, dilation: Sequence[int]) -> Array:
+    """The dense kernel (dilation 1) of a dilated one: dilation - 1 zeros between taps."""
+    xp = array_namespace(weight)
+    for axis, step in enumerate(dilation, start=2):
+        taps = weight.shape[axis]
+        if step > 1 and taps > 1:
+            spread = pad_axis(xp.expand_dims(weight, axis=axis + 1), axis + 1, 0, step - 1)
+            weight = xp.reshape(spread, (*weight.shape[:axis], taps * step, *weight.shape[axis + 1 :]))
+            weight = weight[(slice(None),) * axis + (slice(0, (taps - 1) * step + 1),)]
+    return weight
+
+
+def regroup(op: Conv, groups: int) -> Array:
+    """The weight of `op` with fewer groups (a divisor of its own): zeros outside the diagonal blocks."""
+    weight = float64(op.weight)
+    if groups == op.groups:
+        return weight
+    xp = array_namespace(weight)
+    ratio = op.groups // groups
+    blocks = xp.reshape(weight, (groups, ratio, -1, *weight.shape[1:]))  # (G, ratio, O/g, I/g, *k)
+    eye = xp.eye(ratio, dtype=xp.float64, device=device(weight))
+    eye = xp.reshape(eye, (1, ratio, 1, ratio, 1) + (1,) * (weight.ndim - 2))
+    wide = xp.expand_dims(blocks, axis=3) * eye  # (G, ratio, O/g, ratio, I/g, *k)
+    return xp.reshape(wide, (weight.shape[0], ratio * weight.shape[1], *weight.shape[2:]))
+
+
+def compose_linear(first: Linear, second: Linear) -> Linear:
+    """W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)."""
+    weight, bias = float64(second.weight), float64(second.bias)
+    return Linear(weight @ float64(first.weight), weight @ float64(first.bias) + bias)
+
+
+def compose(first: Conv, second: Conv) -> Conv:
+    """second(first(x)) as one convolution; refuses where there is none.
+
+    Taps meet at t1 d1 + t2 d2 s1; strides multiply; padding is p1 + p2 s1.  The second's zeros surround first(x), not x: along
+    a padded axis this is exact only where `first` maps the zeros around x to zeros too (one tap, no bias) and has not cropped
+    what the merged kernel would see there.
+    """
+    for p1, p2, k1 in zip(first.padding, second.padding, first.kernel_size, strict=True):
+        if max(p2) > 0 and not known_zero(first.bias):
+            refuse("the second pads a map that already carries a bias: exact only inside the image")
+        if max(p2) > 0 and k1 > 1:
+            refuse("the second pads the first's output with zeros: exact only inside the image")
+        if any(inner < 0 < outer for inner, outer in zip(p1, p2, strict=True)):
+            refuse("the second pads with zeros where the input was cropped")
+    steps = tuple(d * s for d, s in zip(second.dilation, first.stride, strict=True))
+    if is_diagonal(second):
+        weight, dilation, groups = scale_outputs(first, _diagonal(second), 0.0).weight, first.dilation, first.groups
+    elif is_diagonal(first):
+        weight, dilation, groups = scale_inputs(second, _diagonal(first)).weight, steps, second.groups
+    else:
+        groups = gcd(first.groups, second.groups)
+        inner, outer = (_split(regroup(op, groups), groups) for op in (first, second))
+        weight, dilation = _convolve(inner, outer, first.dilation, steps)
+        weight = array_namespace(weight).reshape(weight, (second.out_channels, *weight.shape[2:]))
+    bias = constant_response(second, float64(first.bias)) + float64(second.bias)
+    stride = tuple(s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True))
+    padding = tuple(
+        (p1[0] + p2[0] * s1, p1[1] + p2[1] * s1)
+        for p1, p2, s1 in zip(first.padding, second.padding, first.stride, strict=True)
+    )
+    dilation = tuple(d if k > 1 else 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
+    return Conv(weight, bias, stride, padding, dilation, groups)
+
+
+def is_diagonal(op: Conv) -> bool:
+    """Whether `op` only scales (and shifts, samples, pads or crops) each channel: a depthwise kernel of one tap."""
+    return op.groups == op.in_channels == op.out_channels and prod(op.kernel_size) == 1
+
+
+def _diagonal(op: Conv) -> Array:
+    return array_namespace(op.weight).reshape(float64(op.weight), (-1,))
+
+
+def _split(weight: Array, groups: int) -> Array:
+    return array_namespace(weight).reshape(weight, (groups, -1, *weight.shape[1:]))
+
+
+def _convolve(
+    inner: Array, outer: Array, inner_step: Sequence[int], outer_step: Sequence[int]
+) -> tuple[Array, tuple[int, ...]]:
+    """Sum over the middle channels of inner (G, M, I, *k1) at t1 inner_step + t2 outer_step, and the common dilation."""
+    xp = array_namespace(inner)
+    k1, k2 = inner.shape[3:], outer.shape[3:]
+    used = [(a if n > 1 else 0, b if m > 1 else 0) for a, n, b, m in zip(inner_step, k1, outer_step, k2, strict=True)]
+    dilation = tuple(gcd(*pair) or 1 for pair in used)
+    spread = insert_zeros(
+        xp.reshape(inner, (-1, inner.shape[2], *k1)), [a // d or 1 for (a, _), d in zip(used, dilation, strict=True)]
+    )
+    size = spread.shape[2:]
+    matrix = xp.reshape(spread, (inner.shape[0], inner.shape[1], -1))  # (G, M, I * taps)
+    total = None
+    for tap in product(*map(range, k2)):
+        part = outer[(..., *tap)] @ matrix
+        part = xp.reshape(part, (*part.shape[:2], inner.shape[2], *size))
+        for axis, (t, k, (_, b), d) in enumerate(zip(tap, k2, used, dilation, strict=True), start=3):
+            part = pad_axis(part, axis, t * b // d, (k - 1 - t) * b // d)
+        total = part if total is None else total + part
+    return total, dilation
+
+
+def apply(op: Conv, x: Expr | Value) -> Expr:
+    """The plainest expression for op(x): a scale where `op` is one, and a crop as an operation of its own."""
+    crop = tuple((min(before, 0), min(after, 0)) for before, after in op.padding)
+    if any(map(any, crop)):
+        padding = tuple((max(before, 0), max(after, 0)) for before, after in op.padding)
+        return apply(replace(op, padding=padding), Pad(crop)(x))
+    if is_diagonal(op) and prod(op.stride) == 1 and not any(map(any, op.padding)):
+        return Scale(_diagonal(op), op.bias)(x)
+    return op(x)
+
+
+def add(first: Conv, second: Conv, size: Sequence[int | None]) -> Conv:
+    """first(x) + second(x) as one convolution; refuses where there is none.  `size`: the input's extent an axis.
+
+    Both kernels are laid on one lattice at their true offsets (no assumption that padding is half the kernel): the taps of a
+    kernel sit at d t - p before the output pixel's origin, whatever its padding p is.
+    """
+    if first.stride != second.stride:
+        refuse(f"the branches have strides {first.stride} and {second.stride}")
+    if first.out_channels != second.out_channels or first.in_channels != second.in_channels:
+        refuse("the branches have different channel counts")
+    shrink = [_shrink(op) for op in (first, second)]
+    for n, a, b, stride in zip(size, *shrink, first.stride, strict=True):
+        if a != b and (n is None or (n - a - 1) // stride != (n - b - 1) // stride):
+            refuse("the branches' outputs differ in size")
+    groups = gcd(first.groups, second.groups)
+    axes = [_Lattice(*axis) for axis in zip(*map(_geometry, (first, second)), strict=True)]
+    weights = []
+    for index, op in enumerate((first, second)):
+        weight = insert_zeros(regroup(op, groups), [axis.steps[index] for axis in axes])
+        for axis, lattice in enumerate(axes, start=2):
+            before = lattice.offsets[index]
+            weight = pad_axis(weight, axis, before, lattice.taps - before - weight.shape[axis])
+        weights.append(weight)
+    padding = tuple(
+        (axis.before, axis.dilation * (axis.taps - 1) - axis.before - min(a, b))
+        for axis, a, b in zip(axes, *shrink, strict=True)
+    )
+    bias = float64(first.bias) + float64(second.bias)
+    return Conv(weights[0] + weights[1], bias, first.stride, padding, tuple(axis.dilation for axis in axes), groups)
+
+
+def _shrink(op: Conv) -> list[int]:
+    """Pixels an axis loses before striding: extent - 1 - padding.  Equal shrink means equal output sizes at any size."""
+    return [extent - 1 - sum(p) for extent, p in zip(op.extent, op.padding, strict=True)]
+
+
+def _geometry(op: Conv) -> list[tuple[int, int, int]]:
+    return [(k, d, p[0]) for k, d, p in zip(op.kernel_size, op.dilation, op.padding, strict=True)]
+
+
+class _Lattice:
+    """The common sampling lattice of two kernels (taps, dilation, padding before) along one axis."""
+
+    def __init__(self, first: tuple[int, int, int], second: tuple[int, int, int]) -> None:
+        both = (first, second)
+        self.before = max(p for _, _, p in both)
+        shifts = [self.before - p for _, _, p in both]
+        self.dilation = gcd(*(d for k, d, _ in both if k > 1), *shifts) or 1
+        self.steps = [d // self.dilation or 1 for _, d, _ in both]
+        self.offsets = [shift // self.dilation for shift in shifts]
+        spans = [(k - 1) * d // self.dilation + offset for (k, d, _), offset in zip(both, self.offsets, strict=True)]
+        self.taps = max(spans) + 1

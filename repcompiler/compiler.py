@@ -1,0 +1,116 @@
+"""lift -> rewrite to a fixpoint -> patch the source -> verify -> report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from repcompiler.cost import OBJECTIVES
+from repcompiler.document import Document
+from repcompiler.errors import VerificationError
+from repcompiler.passes import PASSES
+from repcompiler.report import Report
+from repcompiler.rewriter import Log, Pass, Rewriter
+from repcompiler.verify import Verification, compare
+
+Progress = Callable[[str], None]
+"""Told what is being done; a user interface may show it."""
+
+REVERTS = 8
+"""Rewrites that are taken back, one by one, before the whole compilation is distrusted."""
+
+
+def compile(  # noqa: A001 - the name users know from torch.compile
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    objective: str = "latency",
+    passes: Sequence[str | Pass] | None = None,
+    verify: bool = True,
+    report: Report | None = None,
+) -> Any:
+    """An exactly equivalent, plainer model of the same kind.  The input is never changed.
+
+    Args:
+        model: an `nn.Module` or `torch.fx.GraphModule` in eval mode (a GraphModule is returned), the path of an .onnx file
+            or an `onnx.ModelProto` (a ModelProto is returned), or an `onnx_ir.Model`.
+        example_inputs: a tensor, or a tuple of the positional arguments (torch); a dict of arrays by input name (ONNX).
+            Optional; verification makes up inputs where it can.
+        objective: what a rewrite may not raise: "latency", "macs", "params" or "plain" (fewest branches and operations).
+        passes: names or rules to apply, all by default; an empty list applies none.
+        verify: compare source and result, take back what makes them differ.
+        report: filled in with what was done, what was left and why, and the measured deviation.
+
+    Raises:
+        ModelError: the model cannot be compiled as given.
+        VerificationError: the result differs, and no rewrite can be blamed.
+    """
+    from repcompiler.frontends import open_document
+
+    source = open_document(model, example_inputs)
+    return compile_document(source, objective, select(passes), verify, report or Report()).model
+
+
+def select(passes: Sequence[str | Pass] | None, skip: Sequence[str] = ()) -> tuple[Pass, ...]:
+    """The passes of these names, in their fixed order; rules given as objects come after."""
+    known = {rule.name: rule for rule in PASSES}
+    wanted = list(known) if passes is None else passes
+    names = [item for item in (*wanted, *skip) if isinstance(item, str)]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no pass is named {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = [rule for name, rule in known.items() if name in wanted and name not in skip]
+    return (*chosen, *(item for item in wanted if not isinstance(item, str)))
+
+
+def compile_document(
+    source: Document,
+    objective: str,
+    passes: Sequence[Pass],
+    verify: bool,
+    report: Report,
+    progress: Progress = lambda message: None,
+) -> Document:
+    """Compile, verify, and take back the rewrites that verification blames."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"no objective is named {objective}; there are {', '.join(OBJECTIVES)}")
+
+    def attempt(banned: frozenset[tuple[str, str]], fuel: int | None = None) -> tuple[Document, Log]:
+        fork = source.fork()
+        graph = fork.lift()
+        log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned).run()
+        if log.steps:
+            fork.patch(graph)
+        return fork, log
+
+    progress("rewriting")
+    result, log = attempt(frozenset())
+    banned: frozenset[tuple[str, str]] = frozenset()
+    verification: Verification | None = None
+    while verify:
+        progress("verifying")
+        verification = compare(source, result)
+        if verification.equal or not log.steps:
+            break
+        if len(banned) == REVERTS:
+            raise VerificationError(f"the result differs from the source: {verification.summary()}")
+        progress("looking for the rewrite to blame")
+        banned |= {_blame(source, log, lambda fuel, banned=banned: attempt(banned, fuel)[0])}
+        result, log = attempt(banned)
+    report.fill(source, result, log, objective, verification, banned)
+    return result
+
+
+def _blame(source: Document, log: Log, attempt: Callable[[int], Document]) -> tuple[str, str]:
+    """The first rewrite with which the result differs: bisection over how many rewrites are done."""
+    good, bad = 0, len(log.steps)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if compare(source, attempt(middle)).equal else (good, middle)
+    step = log.steps[bad - 1]
+    return step.rule, step.root
+
+
+def is_path(model: Any) -> bool:
+    """Whether `model` names a file."""
+    return isinstance(model, (str, os.PathLike))

@@ -1,0 +1,154 @@
+"""What a node costs, under the objective the user chose.  A rewrite may not raise the sum.
+
+    latency   seconds estimated for a CPU: launch + max(arithmetic, memory traffic)
+    macs      multiply-accumulates
+    params    numbers stored
+    plain     operations that a plain (VGG-style) network would not have, then operations
+
+Costs compare alternatives for one place of one graph, so only differences count.  An extent the graph does not state is
+derived from the producer where the algebra can tell, and otherwise taken as `NOMINAL`: both sides of a comparison read the
+same values, so their order rarely depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from repcompiler.algebra import known_zero
+from repcompiler.ir import Expr, Node, Shape, Value
+from repcompiler.ops import (
+    AvgPool,
+    BatchNorm,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Identity,
+    Linear,
+    Op,
+    Pad,
+    Scale,
+    Subsample,
+    Sum,
+)
+
+NOMINAL = 28
+"""Pixels an axis where nothing is known (a middle stage of an image network)."""
+
+LAUNCH = 5e-6
+"""Seconds to start one operation in a graph runtime on a CPU."""
+DENSE_RATE = 3e10
+"""Multiply-accumulates a second of a dense kernel, one thread."""
+DEPTHWISE_RATE = 5e9
+"""The same where each output channel reads few inputs: no matrix product to block, memory bound."""
+BANDWIDTH = 8e9
+"""Bytes a second through memory, one thread."""
+ITEM = 4
+"""Bytes of a number."""
+
+
+def extents(shape: Shape | None) -> list[int]:
+    """A shape with every unknown replaced: 1 for the batch, `NOMINAL` for an axis, an image where even the rank is unknown."""
+    if shape is None:
+        return [1, NOMINAL, NOMINAL, NOMINAL]
+    return [dim if isinstance(dim, int) else (1 if axis == 0 else NOMINAL) for axis, dim in enumerate(shape)]
+
+
+def macs(op: Op, output: Shape | None) -> int:
+    """Multiply-accumulates of one application of `op` for a result of shape `output`."""
+    if isinstance(op, Conv):
+        return prod(extents(output)) * prod(op.weight.shape[1:])
+    if isinstance(op, ConvTranspose):
+        positions = prod(extents(output)) // prod(op.stride)
+        return positions * prod(op.weight.shape) // op.out_channels
+    if isinstance(op, Linear):
+        return prod(extents(output)) * op.in_channels
+    if isinstance(op, AvgPool):
+        return prod(extents(output)) * prod(op.kernel_size)
+    if isinstance(op, (BatchNorm, Scale)):
+        return prod(extents(output))
+    return 0
+
+
+def params(op: Op) -> int:
+    """Numbers that `op` stores, those of its own weights (a folded constant takes the place of others no smaller)."""
+    if isinstance(op, (Conv, ConvTranspose, Linear)):
+        return prod(op.weight.shape) + prod(op.bias.shape)
+    if isinstance(op, BatchNorm):
+        return 4 * prod(op.mean.shape)
+    if isinstance(op, Scale):
+        return prod(op.scale.shape) + prod(op.shift.shape)
+    return 0
+
+
+def launches(op: Op, output: Shape | None = None) -> int:
+    """Operations of the document that `op` is, given the shape of its result.
+
+    An n-ary sum is a chain of binary ones; a bias is an operation of its own on a matrix product of other than two axes.
+    """
+    if isinstance(op, Constant):
+        return 0
+    if isinstance(op, Sum):
+        return len(op.signs) - 1
+    if isinstance(op, Linear) and (output is None or len(output) != 2):
+        return 1 if known_zero(op.bias) else 2
+    return 1
+
+
+def latency(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
+    """Seconds for one application (a roofline: the slower of arithmetic and memory, and the start)."""
+    if isinstance(op, Constant):
+        return 0.0
+    rate = DENSE_RATE
+    if isinstance(op, Conv) and op.weight.shape[1] < 4:
+        rate = DEPTHWISE_RATE
+    numbers = params(op) + sum(prod(extents(shape)) for shape in inputs) + prod(extents(output))
+    return launches(op, output) * LAUNCH + max(macs(op, output) / rate, ITEM * numbers / BANDWIDTH)
+
+
+def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
+    """Branches first, then operations, then a trace of arithmetic to settle ties."""
+    odd = isinstance(op, (Sum, BatchNorm, Scale, AvgPool, Pad, Subsample, Identity))
+    return launches(op, output) * (2 if odd else 1) + 1e-15 * macs(op, output)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A named cost of one operation, given the shapes it reads and makes."""
+
+    name: str
+    of_op: Callable[[Op, Sequence[Shape | None], Shape | None], float]
+
+    def of_node(self, node: Node) -> tuple[float, int]:
+        """(cost, operations) of a node."""
+        shape = node.output.shape
+        return self.of_op(node.op, [value.shape for value in node.inputs], shape), launches(node.op, shape)
+
+    def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
+        """(cost, operations) of an expression; `output`: the shape of the value it stands for."""
+        if not isinstance(term, Expr):
+            return 0.0, 0
+        shapes = [shape_of(operand) for operand in term.operands]
+        shape = output if output is not None else term.op.infer_shape(shapes)
+        parts = [self.of_term(operand) for operand in term.operands]
+        cost = self.of_op(term.op, shapes, shape) + sum(cost for cost, _ in parts)
+        return cost, launches(term.op, shape) + sum(count for _, count in parts)
+
+
+def shape_of(term: Expr | Value) -> Shape | None:
+    """The shape of a value, or of what an expression will make."""
+    if isinstance(term, Value):
+        return term.shape
+    return term.op.infer_shape([shape_of(operand) for operand in term.operands])
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("latency", latency),
+        Objective("macs", lambda op, _, output: float(macs(op, output))),
+        Objective("params", lambda op, _, __: float(params(op))),
+        Objective("plain", plain),
+    )
+}

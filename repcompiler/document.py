@@ -1,0 +1,73 @@
+"""What the compiler asks of a source: a torch.fx GraphModule or an ONNX model, behind one interface.
+
+`repcompiler.frontends.open_document` finds the implementation without importing torch for an ONNX file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from repcompiler.ir import Graph, Shape
+
+NDArray = np.ndarray[Any, Any]
+Feeds = Mapping[str, NDArray]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input: its name, its shape (symbols and None may take any extent) and its numpy dtype name."""
+
+    name: str
+    shape: Shape | None
+    dtype: str
+
+
+class Document(Protocol):
+    """A model with its graph.  `fork`, then `lift` and `patch` the fork: the source is never touched."""
+
+    @property
+    def model(self) -> Any:
+        """The model, of the kind the user gave."""
+
+    def fork(self) -> Document:
+        """An independent copy of the structure; weights are shared until replaced."""
+
+    def lift(self) -> Graph:
+        """The neutral graph, with handles (`origin`) into this very document."""
+
+    def patch(self, graph: Graph) -> None:
+        """Make this document compute what `graph`, lifted from it and rewritten since, says; touch nothing else."""
+
+    def statistics(self) -> Statistics:
+        """Operations, parameters, multiply-accumulates and bytes."""
+
+    def inputs(self) -> Sequence[InputSpec]:
+        """What `run` is to be fed."""
+
+    def examples(self) -> Sequence[Feeds]:
+        """Inputs the user gave, if any."""
+
+    def run(self, feeds: Feeds) -> Sequence[NDArray]:
+        """Outputs in the document's own precision, with no optimisation between."""
+
+    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
+        """Outputs with all floating-point arithmetic in float64."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The size of a model."""
+
+    operators: Mapping[str, int]
+    """How many operations of each kind."""
+    parameters: int
+    macs: int
+    bytes: int
+
+    @property
+    def nodes(self) -> int:
+        return sum(self.operators.values())

@@ -1,0 +1,193 @@
+"""What each operation means, in float64 numpy: one function each, and a walk over the graph.
+
+Written for clarity and independent of `repcompiler.algebra`: it is the reference that rewrites are checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import singledispatch
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from repcompiler.ir import Graph, Value
+from repcompiler.ops import (
+    AvgPool,
+    BatchNorm,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Identity,
+    Linear,
+    Op,
+    Opaque,
+    Pad,
+    Padding,
+    Scale,
+    Subsample,
+    Sum,
+)
+
+NDArray = np.ndarray[Any, Any]
+
+
+def run(graph: Graph, feeds: Mapping[Value, NDArray], wanted: Iterable[Value] | None = None) -> dict[Value, NDArray]:
+    """The values `wanted` (the graph's outputs) for the given inputs, in float64.  Values are freed after their last use."""
+    kept = set(graph.outputs if wanted is None else wanted)
+    return {value: array for value, array in trace(graph, feeds, kept) if value in kept}
+
+
+def trace(graph: Graph, feeds: Mapping[Value, NDArray], kept: Iterable[Value] = ()) -> Iterator[tuple[Value, NDArray]]:
+    """Each value of the graph in order, with its array; memory holds only what is still to be read, and `kept`."""
+    order = graph.topological()
+    keep = {*kept, *graph.outputs}
+    last = {value: index for index, node in enumerate(order) for value in node.inputs}
+    live: dict[Value, NDArray] = {value: _wide(array) for value, array in feeds.items()}
+    yield from live.items()
+    for index, node in enumerate(order):
+        if all(value.constant is not None for value in node.outputs):
+            continue  # parameters: read through `Value.constant` by whoever wants them
+        arrays = [live[value] if value in live else _wide(_constant(value)) for value in node.inputs]
+        for value, array in zip(node.outputs, evaluate(node.op, arrays), strict=True):
+            live[value] = array
+            yield value, array
+        for value in node.inputs:
+            if last[value] == index and value not in keep:
+                live.pop(value, None)
+    for value in graph.outputs:
+        if value not in live:
+            yield value, _wide(_constant(value))
+
+
+def evaluate(op: Op, arrays: Sequence[NDArray]) -> Sequence[NDArray]:
+    """The results of one operation."""
+    if isinstance(op, Opaque):
+        if op.evaluate is None:
+            raise ValueError(f"{op.kind} cannot be evaluated here")
+        return [_wide(np.asarray(array)) for array in op.evaluate(arrays)]
+    return [_meaning(op, *arrays)]
+
+
+def _constant(value: Value) -> NDArray:
+    if value.constant is None:
+        raise ValueError(f"no array was given for '{value.name}'")
+    return np.asarray(value.constant())
+
+
+def _wide(array: NDArray) -> NDArray:
+    """Floating-point arrays in float64; all others as they are."""
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(np.float64, copy=False) if floating else array
+
+
+@singledispatch
+def _meaning(op: Op, *arrays: NDArray) -> NDArray:
+    raise NotImplementedError(f"{op.kind} has no meaning here")
+
+
+@_meaning.register
+def _conv(op: Conv, x: NDArray) -> NDArray:
+    x = _pad(x, op.padding)
+    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], op.extent, op.stride, strict=True)]
+    weight = _wide(op.weight)
+    groups, per_group = op.groups, op.weight.shape[1]
+    grouped = x.reshape(x.shape[0], groups, per_group, *x.shape[2:])
+    rows = weight.reshape(groups, -1, *weight.shape[1:])  # (G, O/g, I/g, *k)
+    result = np.zeros((x.shape[0], groups, rows.shape[1], *out))
+    flat = result.reshape(*result.shape[:3], -1)
+    for tap in product(*map(range, op.kernel_size)):
+        window = grouped[(..., *_taps(tap, op.dilation, op.stride, out))]
+        window = window.reshape(*window.shape[:3], -1)
+        matrix = rows[(..., *tap)]
+        flat += matrix[None, :, :, 0, None] * window if per_group == 1 else np.matmul(matrix, window)
+    return result.reshape(x.shape[0], op.out_channels, *out) + _channels(_wide(op.bias), x.ndim)
+
+
+@_meaning.register
+def _conv_transpose(op: ConvTranspose, x: NDArray) -> NDArray:
+    weight = _wide(op.weight)
+    rows = weight.reshape(op.groups, -1, *weight.shape[1:])  # (G, I/g, O/g, *k)
+    grouped = x.reshape(x.shape[0], op.groups, -1, *x.shape[2:])
+    flat = grouped.reshape(*grouped.shape[:3], -1)
+    full = [
+        (n - 1) * s + d * (k - 1) + 1 + e
+        for n, s, d, k, e in zip(x.shape[2:], op.stride, op.dilation, op.kernel_size, op.output_padding, strict=True)
+    ]
+    result = np.zeros((x.shape[0], op.groups, rows.shape[2], *full))
+    for tap in product(*map(range, op.kernel_size)):
+        part = np.matmul(np.swapaxes(rows[(..., *tap)], 1, 2), flat).reshape(*result.shape[:3], *x.shape[2:])
+        result[(..., *_taps(tap, op.dilation, op.stride, x.shape[2:]))] += part
+    result = result.reshape(x.shape[0], op.out_channels, *full)
+    crop = tuple((-before, -after) for before, after in op.padding)
+    return _pad(result, crop) + _channels(_wide(op.bias), x.ndim)
+
+
+@_meaning.register
+def _linear(op: Linear, x: NDArray) -> NDArray:
+    return np.matmul(x, _wide(op.weight).T) + _wide(op.bias)
+
+
+@_meaning.register
+def _batch_norm(op: BatchNorm, x: NDArray) -> NDArray:
+    mean, var, gamma, beta = (_channels(_wide(array), x.ndim) for array in (op.mean, op.var, op.gamma, op.beta))
+    return (x - mean) / np.sqrt(var + op.eps) * gamma + beta
+
+
+@_meaning.register
+def _scale(op: Scale, x: NDArray) -> NDArray:
+    shape = [1] * x.ndim
+    shape[op.axis if op.channels > 1 else 0] = -1
+    return x * _wide(op.scale).reshape(shape) + _wide(op.shift).reshape(shape)
+
+
+@_meaning.register
+def _avg_pool(op: AvgPool, x: NDArray) -> NDArray:
+    x = _pad(x, op.padding)
+    out = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], op.kernel_size, op.stride, strict=True)]
+    ones = (1,) * len(out)
+    windows = (x[(..., *_taps(tap, ones, op.stride, out))] for tap in product(*map(range, op.kernel_size)))
+    return sum(windows, np.zeros(())) / op.divisor
+
+
+@_meaning.register
+def _pad_op(op: Pad, x: NDArray) -> NDArray:
+    return _pad(x, op.padding)
+
+
+@_meaning.register
+def _subsample(op: Subsample, x: NDArray) -> NDArray:
+    return x[(..., *(slice(None, None, step) for step in op.stride))]
+
+
+@_meaning.register
+def _sum(op: Sum, *terms: NDArray) -> NDArray:
+    return sum((sign * term for sign, term in zip(op.signs, terms, strict=True)), np.zeros(()))
+
+
+@_meaning.register
+def _identity(op: Identity, x: NDArray) -> NDArray:
+    return x
+
+
+@_meaning.register
+def _constant_op(op: Constant) -> NDArray:
+    return _wide(op.array)
+
+
+def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], out: Sequence[int]) -> tuple[slice, ...]:
+    """The pixels that one tap of a kernel meets at all output positions."""
+    return tuple(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in zip(tap, dilation, stride, out, strict=True))
+
+
+def _pad(x: NDArray, padding: Padding) -> NDArray:
+    x = np.pad(x, [(0, 0), (0, 0), *((max(before, 0), max(after, 0)) for before, after in padding)])
+    return x[(..., *(slice(max(-before, 0), n - max(-after, 0)) for (before, after), n in zip(padding, x.shape[2:], strict=True)))]
+
+
+def _channels(vector: NDArray, rank: int) -> NDArray:
+    return vector.reshape(-1, *(1,) * (rank - 2))
+
+
+Evaluator = Callable[[Sequence[NDArray]], Sequence[NDArray]]

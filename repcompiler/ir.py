@@ -1,0 +1,229 @@
+"""The graph that rewrites work on, neutral between torch.fx and ONNX.
+
+    graph ::= inputs nodes outputs
+    node  ::= value+ = op(value*)    origin: the document's node, or None where a rewrite made it
+
+A `Value` owns its identity: its name belongs to the user and survives rewriting, because the node that replaces
+another one takes over its output values.  Operations carry their own constants (`repcompiler.ops`); the document's values
+those constants were read from are kept beside the inputs as `Node.parameters`, so that removing a node also frees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repcompiler.ops import Op
+
+Dim = int | str | None
+"""One extent of a shape: a number, a symbol ("batch"), or None where nothing is known."""
+
+Shape = tuple[Dim, ...]
+
+
+@dataclass(eq=False)
+class Value:
+    """One tensor: made by a node, or given to the graph (an input, or a constant of the document)."""
+
+    name: str
+    shape: Shape | None = None
+    dtype: str = "float32"
+    origin: Any = None
+    constant: Callable[[], Any] | None = None
+    """Where the value depends on parameters alone: computes its array (once, when first asked)."""
+    producer: Node | None = None
+    uses: dict[Node, int] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes, or None where the shape is unknown."""
+        return None if self.shape is None else len(self.shape)
+
+    def spatial(self, axes: int) -> list[int | None]:
+        """Extents behind batch and channels, `axes` of them; None where a number is not known."""
+        sizes = self.shape[2:] if self.shape is not None else (None,) * axes
+        return [size if isinstance(size, int) else None for size in sizes]
+
+    def leaves(self) -> set[Value]:
+        """The given values that this one is computed from: the document's constants and inputs."""
+        found: set[Value] = set()
+        seen = {self}
+        pending = [self]
+        while pending:
+            value = pending.pop()
+            operands = () if value.producer is None else (*value.producer.inputs, *value.producer.parameters)
+            if not operands:
+                found.add(value)
+            pending += [operand for operand in operands if operand not in seen]
+            seen.update(operands)
+        return found
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+
+@dataclass(eq=False)
+class Node:
+    """One application of an operation.  Read-only outside `Graph`."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    parameters: tuple[Value, ...] = ()
+    origin: Any = None
+
+    @property
+    def output(self) -> Value:
+        """The first result; the only one of every operation but `Opaque`."""
+        return self.outputs[0]
+
+    def __repr__(self) -> str:
+        results = ", ".join(map(repr, self.outputs))
+        return f"{results} = {self.op}({', '.join(map(repr, self.inputs))})"
+
+
+@dataclass(frozen=True)
+class Expr:
+    """An operation applied to operands and not yet part of a graph: what a rewrite returns."""
+
+    op: Op
+    operands: tuple[Expr | Value, ...]
+
+
+class Graph:
+    """A directed acyclic graph of nodes, ordered by def and use alone (`topological` gives a stable order)."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.nodes: dict[Node, None] = {}
+        self._fresh = 0
+
+    def add(
+        self,
+        op: Op,
+        inputs: Iterable[Value],
+        outputs: Iterable[Value],
+        parameters: Iterable[Value] = (),
+        origin: Any = None,
+    ) -> Node:
+        """Append a node that defines `outputs`."""
+        node = Node(op, tuple(inputs), tuple(outputs), tuple(parameters), origin)
+        for value in node.outputs:
+            value.producer = node
+        for value in (*node.inputs, *node.parameters):
+            value.uses[node] = value.uses.get(node, 0) + 1
+        self.nodes[node] = None
+        return node
+
+    def is_output(self, value: Value) -> bool:
+        """Whether the graph hands this value out."""
+        return any(value is output for output in self.outputs)
+
+    def is_private(self, value: Value) -> bool:
+        """Whether exactly one operand of one node reads this value, and nothing outside the graph does."""
+        return sum(value.uses.values()) == 1 and not self.is_output(value)
+
+    def detach(self, node: Node) -> list[Node]:
+        """Take `node` out, and then every producer that nothing reads any more.  Returns what went, `node` first."""
+        gone = []
+        pending = [node]
+        while pending:
+            dead = pending.pop()
+            if dead not in self.nodes:
+                continue
+            del self.nodes[dead]
+            gone.append(dead)
+            for value in (*dead.inputs, *dead.parameters):
+                if dead in value.uses:
+                    del value.uses[dead]
+                if value.producer is not None and self.is_dead(value.producer):
+                    pending.append(value.producer)
+        return gone
+
+    def is_dead(self, node: Node) -> bool:
+        """Whether nothing reads any result of `node`, and running it has no effect of its own."""
+        return node.op.pure and not any(value.uses or self.is_output(value) for value in node.outputs)
+
+    def replace(self, root: Node, term: Expr | Value | None) -> tuple[list[Node], list[Node]]:
+        """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
+
+        The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which
+        only works where `root`'s output is no output of the graph (its name must not move); None only removes.
+        """
+        added: list[Node] = []
+        output = root.output
+        if term is None:
+            pass
+        elif isinstance(term, Value):
+            if self.is_output(output):
+                raise ValueError(f"{output.name} is an output of the graph and must keep its producer")
+            for user, count in list(output.uses.items()):
+                user.inputs = tuple(term if value is output else value for value in user.inputs)
+                user.parameters = tuple(term if value is output else value for value in user.parameters)
+                term.uses[user] = term.uses.get(user, 0) + count
+            output.uses.clear()
+        else:
+            operands = [self._materialise(operand, output, added) for operand in term.operands]
+            added.append(self.add(term.op, operands, [output]))
+        return self.detach(root), added
+
+    def _materialise(self, term: Expr | Value, near: Value, added: list[Node]) -> Value:
+        if isinstance(term, Value):
+            return term
+        operands = [self._materialise(operand, near, added) for operand in term.operands]
+        self._fresh += 1
+        shape = term.op.infer_shape([operand.shape for operand in operands])
+        value = Value(f"{near.name}/{self._fresh}", shape, near.dtype)
+        added.append(self.add(term.op, operands, [value]))
+        return value
+
+    def topological(self) -> list[Node]:
+        """All nodes, producers before users, otherwise in the order they were added (iterative: graphs may be deep)."""
+        order: list[Node] = []
+        done: set[Node] = set()
+        for start in self.nodes:
+            stack: list[tuple[Node, Iterator[Value]]] = []
+            if start not in done:
+                done.add(start)
+                stack.append((start, iter((*start.inputs, *start.parameters))))
+            while stack:
+                node, operands = stack[-1]
+                for value in operands:
+                    producer = value.producer
+                    if producer is not None and producer in self.nodes and producer not in done:
+                        done.add(producer)
+                        stack.append((producer, iter((*producer.inputs, *producer.parameters))))
+                        break
+                else:
+                    order.append(node)
+                    stack.pop()
+        return order
+
+    def check(self) -> None:
+        """Raise ValueError unless each value is defined once, uses are recorded exactly, and there is no cycle."""
+        defined: dict[Value, Node] = {}
+        uses: dict[Value, dict[Node, int]] = {}
+        for node in self.nodes:
+            for value in node.outputs:
+                if value in defined or value.producer is not node:
+                    raise ValueError(f"{value!r} is not defined by exactly one node")
+                defined[value] = node
+            for value in (*node.inputs, *node.parameters):
+                count = uses.setdefault(value, {})
+                count[node] = count.get(node, 0) + 1
+        for value, recorded in uses.items():
+            if value.uses != recorded:
+                raise ValueError(f"the recorded uses of {value!r} are not its uses")
+            if value.producer is not None and value.producer not in self.nodes:
+                raise ValueError(f"{value!r} is read, but its producer has left the graph")
+        position = {node: index for index, node in enumerate(self.topological())}
+        for value, users in uses.items():
+            producer = value.producer
+            if producer is not None and any(position[user] <= position[producer] for user in users):
+                raise ValueError(f"{value!r} is read before it is defined: the graph has a cycle")
+        for value in self.outputs:
+            if value.producer is not None and value.producer not in self.nodes:
+                raise ValueError(f"the output {value!r} has lost its producer")
