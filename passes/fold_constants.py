@@ -9,7 +9,7 @@ Source: constant folding; Hu et al., OREPA, CVPR 2022, section 3 (weights as an 
 """
 
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Constant, Opaque
+from repcompiler.ops import Constant
 from repcompiler.pattern import ConstantResult
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
@@ -18,7 +18,7 @@ SLACK = 4096
 """Bytes a folded constant may be larger than its sources: shapes, scalars and the like."""
 
 
-@rewrite(ConstantResult(Opaque, name="result"))
+@rewrite(ConstantResult("result"))
 def fold_constants(result: Value) -> Expr:
     assert result.constant is not None
     array = result.constant()

@@ -3,8 +3,8 @@
     W2 * (W1 * x + b1) + b2  =  (W2 o W1) * x  +  (sum W2) b1 + b2
 
 Kernels compose by full convolution, strides multiply, paddings add up (`algebra.compose`).  Exact only while the border
-agrees: the second's zero padding surrounds W1 * x + b1, not x, so a padded second is refused unless the first is a single
-tap without bias along that axis.
+agrees: the second's zero padding surrounds W1 * x + b1, not x, so a padded second is refused unless W1 * x + b1 would be zero
+there anyway (no bias, and along that axis a single tap or enough padding of its own).
 Source: Ding et al., Diverse Branch Block, CVPR 2021, Transform III.
 """
 

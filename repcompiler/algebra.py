@@ -149,17 +149,16 @@ def compose_linear(first: Linear, second: Linear) -> Linear:
 def compose(first: Conv, second: Conv) -> Conv:
     """second(first(x)) as one convolution; refuses where there is none.
 
-    Taps meet at t1 d1 + t2 d2 s1; strides multiply; padding is p1 + p2 s1.  The second's zeros surround first(x), not x: along
-    a padded axis this is exact only where `first` maps the zeros around x to zeros too (one tap, no bias) and has not cropped
-    what the merged kernel would see there.
+    Taps meet at t1 d1 + t2 d2 s1; strides multiply; padding is p1 + p2 s1.  The second's zeros surround first(x), not x: where
+    it pads, this is exact only if first(x), carried on past its own border, is zero there.  So `first` has no bias, and its
+    next window touches no pixel: extent1 <= p1 + s1 before the image, extent1 <= p1 + 1 behind it (sizes need not be
+    multiples of the stride).
     """
-    for p1, p2, k1 in zip(first.padding, second.padding, first.kernel_size, strict=True):
+    for p1, p2, e1, s1 in zip(first.padding, second.padding, first.extent, first.stride, strict=True):
         if max(p2) > 0 and not known_zero(first.bias):
             refuse("the second pads a map that already carries a bias: exact only inside the image")
-        if max(p2) > 0 and k1 > 1:
-            refuse("the second pads the first's output with zeros: exact only inside the image")
-        if any(inner < 0 < outer for inner, outer in zip(p1, p2, strict=True)):
-            refuse("the second pads with zeros where the input was cropped")
+        if (p2[0] > 0 and p1[0] < e1 - s1) or (p2[1] > 0 and p1[1] < e1 - 1):
+            refuse("the second pads with zeros where the first would go on: exact only inside the image")
     steps = tuple(d * s for d, s in zip(second.dilation, first.stride, strict=True))
     if is_diagonal(second):
         weight, dilation, groups = scale_outputs(first, _diagonal(second), 0.0).weight, first.dilation, first.groups

@@ -182,8 +182,11 @@ def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], ou
 
 
 def _pad(x: NDArray, padding: Padding) -> NDArray:
+    if any(n + before + after < 0 for n, (before, after) in zip(x.shape[2:], padding, strict=True)):
+        raise ValueError(f"cannot crop {x.shape} by {padding}")
     x = np.pad(x, [(0, 0), (0, 0), *((max(before, 0), max(after, 0)) for before, after in padding)])
-    return x[(..., *(slice(max(-before, 0), n - max(-after, 0)) for (before, after), n in zip(padding, x.shape[2:], strict=True)))]
+    extents = zip(x.shape[2:], padding, strict=True)
+    return x[(..., *(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents))]
 
 
 def _channels(vector: NDArray, rank: int) -> NDArray:

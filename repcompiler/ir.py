@@ -99,6 +99,8 @@ class Graph:
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.nodes: dict[Node, None] = {}
+        self.forwarded: dict[Value, Value] = {}
+        """Values whose readers now read another one: their producer was an identity."""
         self._fresh = 0
 
     def add(
@@ -165,6 +167,7 @@ class Graph:
                 user.parameters = tuple(term if value is output else value for value in user.parameters)
                 term.uses[user] = term.uses.get(user, 0) + count
             output.uses.clear()
+            self.forwarded[output] = term
         else:
             operands = [self._materialise(operand, output, added) for operand in term.operands]
             added.append(self.add(term.op, operands, [output]))
@@ -214,9 +217,10 @@ class Graph:
             for value in (*node.inputs, *node.parameters):
                 count = uses.setdefault(value, {})
                 count[node] = count.get(node, 0) + 1
-        for value, recorded in uses.items():
-            if value.uses != recorded:
+        for value in dict.fromkeys((*self.inputs, *defined, *uses)):
+            if value.uses != uses.get(value, {}):
                 raise ValueError(f"the recorded uses of {value!r} are not its uses")
+        for value in uses:
             if value.producer is not None and value.producer not in self.nodes:
                 raise ValueError(f"{value!r} is read, but its producer has left the graph")
         position = {node: index for index, node in enumerate(self.topological())}

@@ -21,7 +21,7 @@ from itertools import combinations
 from typing import Any
 
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import Conv, Op, Sum
+from repcompiler.ops import Constant, Conv, Op, Sum
 
 View = Callable[[Any, int, int], Conv]
 """(operation, channels, spatial axes) -> the operation as a convolution."""
@@ -249,11 +249,13 @@ class Unread(RootPattern):
 class ConstantResult(RootPattern):
     """Any operation whose one result depends on parameters alone and is read by one that depends on more."""
 
-    def __init__(self, root: type[Op], name: str) -> None:
-        self.roots, self.name = (root,), name
+    roots = (Op,)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
-        if len(node.outputs) != 1 or node.output.constant is None:
+        if len(node.outputs) != 1 or node.output.constant is None or isinstance(node.op, Constant):
             return
         readers_fold = all(value.constant is not None for user in node.output.uses for value in user.outputs)
         if readers_fold and not scope.graph.is_output(node.output):

@@ -1,0 +1,127 @@
+"""Patch an ONNX model so that it computes what the rewritten graph says.  What no rewrite touched stays the same object.
+
+New nodes go where the node stood whose result they inherit, under its name, so everything they read is defined before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.backends.onnx_emit import Emit
+from repcompiler.ir import Graph, Node, Value
+from repcompiler.ops import Constant
+
+
+def patch(model: onnx_ir.Model, graph: Graph) -> None:
+    """Write `graph`, lifted from `model` and rewritten since, back into it."""
+    Patch(model, graph).run()
+
+
+class Patch:
+    """One patching of one model."""
+
+    def __init__(self, model: onnx_ir.Model, graph: Graph) -> None:
+        self.model = model
+        self.document = model.graph
+        self.graph = graph
+        self.before = list(self.document)
+        self.read_before = [value for value in self.document.initializers.values() if _is_read(value)]
+        self.taken = {value.name for value in _all_values(self.document)}
+        self.written: dict[Value, onnx_ir.Value] = {}
+
+    def run(self) -> None:
+        """Add what is new, redirect its readers, and drop what nothing needs any more."""
+        order = self.graph.topological()
+        anchors = self._anchors(order)
+        for node in order:
+            if node.origin is None:
+                self._write(node, anchors[node])
+        for old, new in self.graph.forwarded.items():
+            self._redirect(old.origin, self.value(new))
+        kept = {node.origin for node in order}
+        self.document.remove([node for node in self.before if node not in kept], safe=True)
+        for value in self.read_before:
+            if not _is_read(value):
+                del self.document.initializers[str(value.name)]
+                if value.is_graph_input() and self.model.ir_version < 4:
+                    self.document.inputs.remove(value)
+
+    def value(self, value: Value) -> onnx_ir.Value:
+        """The document's value for a neutral one."""
+        while value in self.graph.forwarded:
+            value = self.graph.forwarded[value]
+        if value in self.written:
+            return self.written[value]
+        source = value.origin
+        assert isinstance(source, onnx_ir.Value)
+        return source
+
+    def _anchors(self, order: list[Node]) -> dict[Node, onnx_ir.Node]:
+        """For each new node, the document's node before which it goes: the one whose result it, or its reader, inherits."""
+        anchors: dict[Node, onnx_ir.Node] = {}
+        for node in reversed(order):
+            if node.origin is None:
+                source = node.output.origin
+                anchors[node] = anchors[next(iter(node.output.uses))] if source is None else source.producer()
+        return anchors
+
+    def _write(self, node: Node, anchor: onnx_ir.Node) -> None:
+        old = node.output.origin
+        emit = Emit(self.model, node.output, anchor, self.fresh)
+        if isinstance(node.op, Constant) and old is not None and not old.is_graph_output():
+            result = emit.initializer("", node.op.array)
+        else:
+            result = emit.operation(node.op, [self.value(value) for value in node.inputs])
+            self.document.insert_before(anchor, emit.nodes)
+        for initializer in emit.initializers:
+            self.document.register_initializer(initializer)
+            if self.model.ir_version < 4:
+                self.document.inputs.append(initializer)
+        self.written[node.output] = result
+        if old is not None:
+            self._inherit(old, result)
+
+    def _inherit(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
+        """`new` becomes what `old` was to its readers and to the user."""
+        name, old.name = old.name, None
+        if new.is_initializer():
+            del self.document.initializers[str(new.name)]
+        new.name = name
+        if new.is_initializer() or new.producer() is None:
+            self.document.register_initializer(new)
+        new.type, new.shape, new.doc_string = old.type, old.shape, old.doc_string
+        new.metadata_props.update(old.metadata_props)
+        self._redirect(old, new)
+
+    def _redirect(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+    def fresh(self, wish: str) -> str:
+        """A name that no value has, as near to `wish` as can be."""
+        name, count = wish, 1
+        while name in self.taken:
+            name, count = f"{wish}_{count}", count + 1
+        self.taken.add(name)
+        return name
+
+
+def _is_read(value: onnx_ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def _all_values(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Value]:
+    """Every value of the graph and of all bodies inside it."""
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph.all_nodes():
+        yield from node.outputs
+        for attribute in node.attributes.values():
+            if attribute.type == onnx_ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().inputs
+                yield from attribute.as_graph().initializers.values()
+
+

@@ -1,0 +1,141 @@
+"""Write one operation of the algebra as ONNX nodes and initializers.  Weights are rounded here, once, to the value's type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.algebra import known_zero
+from repcompiler.ir import Value
+from repcompiler.ops import Constant, Conv, ConvTranspose, Linear, Op, Pad, Padding, Scale, Sum
+
+NDArray = np.ndarray[Any, Any]
+
+
+class Emit:
+    """The nodes and initializers of one operation whose result is `output`.
+
+    `anchor`: the node they take the place of; `fresh` makes a wished name unique.
+    """
+
+    def __init__(self, model: onnx_ir.Model, output: Value, anchor: onnx_ir.Node, fresh: Callable[[str], str]) -> None:
+        self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+        self.output = output
+        self.name = anchor.name
+        self.fresh = fresh
+        self.dtype = onnx_ir.DataType.FLOAT if output.dtype == "undefined" else _data_type(output.dtype)
+        self.nodes: list[onnx_ir.Node] = []
+        self.initializers: list[onnx_ir.Value] = []
+
+    def operation(self, op: Op, inputs: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
+        """The value of `op` on `inputs`."""
+        write = {
+            Constant: self._constant,
+            Conv: self._conv,
+            ConvTranspose: self._conv_transpose,
+            Linear: self._linear,
+            Pad: self._pad,
+            Scale: self._scale,
+            Sum: self._sum,
+        }[type(op)]
+        return write(op, *inputs)
+
+    def initializer(self, suffix: str, array: NDArray, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
+        """A new constant, rounded to the type of the result (integers as they are)."""
+        name = self.fresh(f"{self.output.name}{suffix}")
+        if dtype is None and array.dtype.kind in "fV":
+            array = np.ascontiguousarray(array.astype(self.dtype.numpy()))
+        tensor = onnx_ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+        value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        self.initializers.append(value)
+        return value
+
+    def _node(self, kind: str, *inputs: onnx_ir.Value, **attributes: Any) -> onnx_ir.Value:
+        attrs = onnx_ir.convenience.convert_attributes(attributes)
+        name = f"{self.name}_{len(self.nodes)}" if self.name and self.nodes else self.name
+        shape = None if self.output.shape is None else onnx_ir.Shape(self.output.shape)
+        result = onnx_ir.Value(name=self.fresh(self.output.name), type=onnx_ir.TensorType(self.dtype), shape=shape)
+        self.nodes.append(onnx_ir.Node("", kind, inputs, attrs, outputs=[result], name=name))
+        return result
+
+    def _constant(self, op: Constant) -> onnx_ir.Value:
+        return self._node("Constant", value=onnx_ir.Tensor(np.ascontiguousarray(op.array)))
+
+    def _weights(self, op: Conv | ConvTranspose | Linear) -> list[onnx_ir.Value]:
+        weight = self.initializer(".weight", op.weight)
+        return [weight] if known_zero(op.bias) else [weight, self.initializer(".bias", op.bias)]
+
+    def _conv(self, op: Conv, x: onnx_ir.Value) -> onnx_ir.Value:
+        return self._node(
+            "Conv",
+            x,
+            *self._weights(op),
+            dilations=list(op.dilation),
+            group=op.groups,
+            kernel_shape=list(op.kernel_size),
+            pads=_flat(op.padding),
+            strides=list(op.stride),
+        )
+
+    def _conv_transpose(self, op: ConvTranspose, x: onnx_ir.Value) -> onnx_ir.Value:
+        return self._node(
+            "ConvTranspose",
+            x,
+            *self._weights(op),
+            dilations=list(op.dilation),
+            group=op.groups,
+            kernel_shape=list(op.kernel_size),
+            output_padding=list(op.output_padding),
+            pads=_flat(op.padding),
+            strides=list(op.stride),
+        )
+
+    def _linear(self, op: Linear, x: onnx_ir.Value) -> onnx_ir.Value:
+        if self.output.rank == 2:
+            return self._node("Gemm", x, *self._weights(op), alpha=1.0, beta=1.0, transA=0, transB=1)
+        product = self._node("MatMul", x, self.initializer(".weight", op.weight.T))
+        return product if known_zero(op.bias) else self._node("Add", product, self.initializer(".bias", op.bias))
+
+    def _scale(self, op: Scale, x: onnx_ir.Value) -> onnx_ir.Value:
+        scaled, shifted = bool(np.any(op.scale != 1)), not known_zero(op.shift)
+        if scaled and shifted and op.channels > 1 and op.axis == 1:
+            scale, shift = (np.broadcast_to(array, (op.channels,)) for array in (op.scale, op.shift))
+            parts = (".scale", scale), (".shift", shift), (".mean", np.zeros(op.channels)), (".var", np.ones(op.channels))
+            return self._node("BatchNormalization", x, *(self.initializer(*part) for part in parts), epsilon=0.0)
+        if scaled or not shifted:
+            x = self._node("Mul", x, self.initializer(".scale", self._per_channel(op, op.scale)))
+        if shifted:
+            x = self._node("Add", x, self.initializer(".shift", self._per_channel(op, op.shift)))
+        return x
+
+    def _per_channel(self, op: Scale, vector: NDArray) -> NDArray:
+        """`vector` shaped so that it broadcasts along the axis of `op`, and enlarges nothing."""
+        if vector.shape[0] == 1:
+            return vector.reshape(())
+        behind = -op.axis - 1 if op.axis < 0 else (self.output.rank or 2) - 1 - op.axis
+        return vector.reshape(-1, *(1,) * behind)
+
+    def _pad(self, op: Pad, x: onnx_ir.Value) -> onnx_ir.Value:
+        padding: Padding = ((0, 0), (0, 0), *op.padding)
+        if self.opset < 11:
+            return self._node("Pad", x, mode="constant", pads=_flat(padding))
+        pads = self.initializer(".pads", np.array(_flat(padding), np.int64), onnx_ir.DataType.INT64)
+        return self._node("Pad", x, pads, mode="constant")
+
+    def _sum(self, op: Sum, first: onnx_ir.Value, *rest: onnx_ir.Value) -> onnx_ir.Value:
+        assert op.signs[0] == 1, "the rewriter puts a merged branch first"
+        for sign, value in zip(op.signs[1:], rest, strict=True):
+            first = self._node("Add" if sign > 0 else "Sub", first, value)
+        return first
+
+
+def _flat(padding: Padding) -> list[int]:
+    """All the befores, then all the afters."""
+    return [before for before, _ in padding] + [after for _, after in padding]
+
+
+def _data_type(name: str) -> onnx_ir.DataType:
+    return onnx_ir.DataType[{"float32": "FLOAT", "float64": "DOUBLE"}.get(name, name.upper())]

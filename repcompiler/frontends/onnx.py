@@ -1,0 +1,132 @@
+"""An ONNX model as a document: read, lift, patch, run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from repcompiler import interpreter
+from repcompiler.backends.onnx import patch
+from repcompiler.cost import macs
+from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
+from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_file import read
+from repcompiler.frontends.onnx_lift import Inferred, Lift, dtype_name, shape_of
+from repcompiler.frontends.onnx_ops import OPERATORS
+from repcompiler.ir import Graph
+from repcompiler.runtime import session
+
+
+class OnnxDocument:
+    """An `onnx_ir.Model`, and what the user gave it as."""
+
+    def __init__(self, model: onnx_ir.Model, given: Any, example_inputs: Any = None) -> None:
+        self.onnx_ir_model = model
+        self.given = given
+        self.example_inputs = example_inputs
+        self._session: Any = None
+        self._reference: Graph | None = None
+        self._inferred: Inferred | None = None
+
+    @classmethod
+    def open(cls, model: Any, example_inputs: Any = None) -> OnnxDocument:
+        """From a path, an `onnx.ModelProto` or an `onnx_ir.Model`; refuses what is no valid model with ModelError."""
+        if example_inputs is not None and not isinstance(example_inputs, Mapping):
+            raise ModelError("example_inputs of an ONNX model is a dict of arrays by input name")
+        return cls(read(model), model, example_inputs)
+
+    @property
+    def model(self) -> Any:
+        """A ModelProto, or the onnx_ir.Model itself where that is what was given."""
+        if isinstance(self.given, onnx_ir.Model):
+            return self.onnx_ir_model
+        return onnx_ir.to_proto(self.onnx_ir_model)
+
+    def fork(self) -> OnnxDocument:
+        """A copy of the structure; tensors are shared (they are never written to)."""
+        fork = copy(self)
+        fork.onnx_ir_model = self.onnx_ir_model.clone()
+        fork._inferred = self.inferred()
+        fork._session = fork._reference = None
+        return fork
+
+    def lift(self) -> Graph:
+        """The neutral graph."""
+        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS).run()
+
+    def patch(self, graph: Graph) -> None:
+        """Write the rewritten graph back."""
+        patch(self.onnx_ir_model, graph)
+
+    def inferred(self) -> Inferred:
+        """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
+        if self._inferred is None:
+            scratch = self.onnx_ir_model.clone()
+            ShapeInferencePass(check_type=False, strict_mode=False)(scratch)
+            values = [value for node in scratch.graph for value in node.outputs]
+            self._inferred = {
+                str(value.name): (None if value.shape is None else shape_of(value.shape), value.dtype) for value in values
+            }
+        return self._inferred
+
+    def statistics(self) -> Statistics:
+        """Counted over the main graph; parameters are the floating-point initializers and constants."""
+        operators: dict[str, int] = {}
+        for node in self.onnx_ir_model.graph:
+            if node.op_type != "Constant":
+                operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        graph = self.lift()
+        tensors = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
+        tensors += [onnx_ir.convenience.get_const_tensor(node.outputs[0]) for node in self.onnx_ir_model.graph if node.op_type == "Constant"]
+        numbers = [tensor for tensor in tensors if tensor is not None]
+        return Statistics(
+            operators,
+            sum(tensor.size for tensor in numbers if tensor.dtype.is_floating_point()),
+            sum(macs(node.op, node.output.shape) for node in graph.nodes),
+            sum(tensor.nbytes for tensor in numbers),
+        )
+
+    def inputs(self) -> Sequence[InputSpec]:
+        """The graph's inputs, those that have no default."""
+        graph = self.onnx_ir_model.graph
+        free = [value for value in graph.inputs if not value.is_initializer()]
+        return [
+            InputSpec(str(value.name), None if value.shape is None else shape_of(value.shape), dtype_name(value.dtype))
+            for value in free
+        ]
+
+    def examples(self) -> Sequence[Feeds]:
+        """What the user gave."""
+        return [] if self.example_inputs is None else [self.example_inputs]
+
+    def run(self, feeds: Feeds) -> Sequence[NDArray]:
+        """By onnxruntime, with its graph optimisations off."""
+        if self._session is None:
+            self._session = session(self._runnable())
+        return [np.asarray(array) for array in self._session.run(None, dict(feeds))]
+
+    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
+        """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""
+        if self._reference is None:
+            self._reference = self.lift()
+        graph = self._reference
+        arrays = {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
+        results = interpreter.run(graph, arrays)
+        return [results[value] for value in graph.outputs]
+
+    def _runnable(self) -> str | bytes:
+        """The file itself where it is the model, otherwise its bytes."""
+        if isinstance(self.given, (str, os.PathLike)) and self.is_source():
+            return str(Path(self.given))
+        return onnx_ir.to_proto(self.onnx_ir_model).SerializeToString()
+
+    def is_source(self) -> bool:
+        """Whether this is what was opened, not a fork of it."""
+        return False

@@ -1,0 +1,85 @@
+"""onnxruntime, with its graph optimisations off: what an ONNX model, or one node of it, computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+
+NDArray = np.ndarray[Any, Any]
+
+
+def session(model: str | bytes) -> Any:
+    """An inference session of a file or of serialised bytes, one that runs the graph as it is written."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = os.cpu_count() or 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class NodeRuntime:
+    """Runs single nodes of a model, each in a session of its own that is kept for the next call."""
+
+    def __init__(self, model: onnx_ir.Model) -> None:
+        self.model = model
+        self.sessions: dict[tuple[onnx_ir.Node, tuple[tuple[str, int], ...]], Any] = {}
+
+    def evaluate(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
+        """The outputs of `node` for the arrays of what it reads (`inputs_of`, in that order).
+
+        In the arrays' own precision where the runtime has such a kernel, otherwise through float32.
+        """
+        try:
+            return self._run(node, arrays)
+        except Exception:
+            if not any(array.dtype == np.float64 for array in arrays):
+                raise
+        return self._run(node, [array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays])
+
+    def _run(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
+        key = node, tuple((array.dtype.name, array.ndim) for array in arrays)
+        if key not in self.sessions:
+            self.sessions[key] = session(self._one_node(*key))
+        feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
+        return [np.asarray(array) for array in self.sessions[key].run(None, feeds)]
+
+    def _one_node(self, node: onnx_ir.Node, types: tuple[tuple[str, int], ...]) -> bytes:
+        """A model of `node` alone, for inputs of these types and ranks."""
+        proto = onnx.ModelProto(ir_version=min(self.model.ir_version, 10))
+        for domain, version in {"": 1, **self.model.opset_imports}.items():
+            proto.opset_import.add(domain=domain, version=version)
+        proto.functions.extend(onnx_ir.serde.serialize_function(function) for function in self.model.functions.values())
+        proto.graph.name = "node"
+        proto.graph.node.append(onnx_ir.serde.serialize_node(node))
+        for value, (dtype, rank) in zip(inputs_of(node), types, strict=True):
+            element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(str(value.name), element, [None] * rank))
+        proto.graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name)
+        return proto.SerializeToString()
+
+
+def inputs_of(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """What a node reads, each value once: its inputs, and what its sub-graphs capture from outside."""
+    return list(dict.fromkeys([value for value in node.inputs if value is not None] + captured(node)))
+
+
+def captured(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """Values of outer graphs that the bodies of `node` read."""
+    bodies = [attr.as_graph() for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPH]
+    bodies += [g for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPHS for g in attr.as_graphs()]
+    found: dict[onnx_ir.Value, None] = {}
+    for body in bodies:
+        inside: set[onnx_ir.Value] = {*body.inputs, *body.initializers.values()}
+        for inner in body:
+            found.update(dict.fromkeys(value for value in inputs_of(inner) if value not in inside))
+            inside.update(inner.outputs)
+        found.update(dict.fromkeys(value for value in body.outputs if value not in inside))
+    return list(found)
