@@ -15,9 +15,9 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(one_of(BatchNorm, Scale)(one_of(BatchNorm, Scale)("x", name="first"), name="second"))
 def merge_scales(x: Value, first: Affine, second: Affine) -> Expr:
-    axes = {op.channel_axis(x.rank) for op in (first, second)} - {None}
+    axes = {axis for op in (first, second) if (axis := op.channel_axis(x.rank)) is not None}
     if len(axes) > 1:
         refuse("the two scale different axes")
     channels = max(op.channels for op in (first, second))
     (t1, s1), (t2, s2) = affine(first, channels), affine(second, channels)
-    return Scale(t2 * t1, t2 * s1 + s2, axis=axes.pop() if axes else None)(x)
+    return Scale(t2 * t1, t2 * s1 + s2, axis=axes.pop() if axes else 1)(x)

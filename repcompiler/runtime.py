@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +12,14 @@ import onnx_ir
 NDArray = np.ndarray[Any, Any]
 
 
-def session(model: str | bytes) -> Any:
+def session(model: str | bytes, threads: int = 0) -> Any:
     """An inference session of a file or of serialised bytes, one that runs the graph as it is written."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = os.cpu_count() or 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -47,7 +46,7 @@ class NodeRuntime:
     def _run(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
         key = node, tuple((array.dtype.name, array.ndim) for array in arrays)
         if key not in self.sessions:
-            self.sessions[key] = session(self._one_node(*key))
+            self.sessions[key] = session(self._one_node(*key), threads=1)
         feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
         return [np.asarray(array) for array in self.sessions[key].run(None, feeds)]
 

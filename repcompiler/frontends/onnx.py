@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from repcompiler import interpreter
 from repcompiler.backends.onnx import patch
+from repcompiler.backends.onnx_file import is_large, write
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
@@ -30,7 +32,9 @@ class OnnxDocument:
     def __init__(self, model: onnx_ir.Model, given: Any, example_inputs: Any = None) -> None:
         self.onnx_ir_model = model
         self.given = given
+        self.path = Path(given) if isinstance(given, (str, os.PathLike)) else None
         self.example_inputs = example_inputs
+        self._folder: TemporaryDirectory[str] | None = None
         self._session: Any = None
         self._reference: Graph | None = None
         self._inferred: Inferred | None = None
@@ -47,6 +51,7 @@ class OnnxDocument:
         """A ModelProto, or the onnx_ir.Model itself where that is what was given."""
         if isinstance(self.given, onnx_ir.Model):
             return self.onnx_ir_model
+        onnx_ir.external_data.load_to_model(self.onnx_ir_model)
         return onnx_ir.to_proto(self.onnx_ir_model)
 
     def fork(self) -> OnnxDocument:
@@ -54,7 +59,7 @@ class OnnxDocument:
         fork = copy(self)
         fork.onnx_ir_model = self.onnx_ir_model.clone()
         fork._inferred = self.inferred()
-        fork._session = fork._reference = None
+        fork.path = fork._folder = fork._session = fork._reference = None
         return fork
 
     def lift(self) -> Graph:
@@ -121,12 +126,17 @@ class OnnxDocument:
         results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]
 
-    def _runnable(self) -> str | bytes:
-        """The file itself where it is the model, otherwise its bytes."""
-        if isinstance(self.given, (str, os.PathLike)) and self.is_source():
-            return str(Path(self.given))
-        return onnx_ir.to_proto(self.onnx_ir_model).SerializeToString()
+    def save(self, path: Path) -> None:
+        """Write the model to `path`; weights that came from external data go to a file beside it."""
+        write(self.onnx_ir_model, path)
 
-    def is_source(self) -> bool:
-        """Whether this is what was opened, not a fork of it."""
-        return False
+    def _runnable(self) -> str | bytes:
+        """What the runtime loads: the source file itself, or this model's bytes, or (with external data) a temporary file."""
+        if self.path is not None:
+            return str(self.path)
+        if not is_large(self.onnx_ir_model):
+            return onnx_ir.to_proto(self.onnx_ir_model).SerializeToString()
+        self._folder = TemporaryDirectory(prefix="repcompiler-")
+        path = Path(self._folder.name) / "model.onnx"
+        write(self.onnx_ir_model, path)
+        return str(path)

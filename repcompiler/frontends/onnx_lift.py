@@ -78,7 +78,7 @@ class Lift:
         value = Value(name, shape, dtype_name(source.dtype or dtype), origin=source)
         overridable = source.is_graph_input() and self.model.ir_version >= 4
         if source.is_initializer() and source.const_value is not None and not overridable:
-            value.constant = cache(source.const_value.numpy)
+            value.constant = source.const_value.numpy
             value.shape = tuple(int(size) for size in source.const_value.shape)  # type: ignore[arg-type]
         self.values[source] = value
         return value
@@ -177,7 +177,9 @@ def dtype_name(dtype: onnx_ir.DataType | None) -> str:
 
 
 def shape_of(shape: onnx_ir.Shape | Sequence[Any]) -> Shape:
-    return tuple(dim if isinstance(dim, int) else getattr(dim, "value", None) for dim in shape)
+    """A shape in neutral terms; some exporters write -1 for what they do not know."""
+    dims = (dim if isinstance(dim, int) else getattr(dim, "value", None) for dim in shape)
+    return tuple(None if isinstance(dim, int) and dim < 0 else dim for dim in dims)
 
 
 def _merge(stated: Shape | None, inferred: Shape | None) -> Shape | None:

@@ -1,0 +1,163 @@
+"""repc: the command line.
+
+    repc model.onnx -o plain.onnx
+
+Exit codes: 0 done; 1 the result failed verification, nothing was written; 2 bad input or usage; 3 nothing to do (--strict).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from repcompiler import deferred_imports
+
+deferred_imports.install()  # before anything below reaches onnx-ir
+
+DONE, DIFFERENT, BAD_INPUT, NOTHING_TO_DO = 0, 1, 2, 3
+
+
+class CompileByDefault(click.Group):
+    """A group whose command `compile` need not be named: `repc model.onnx` is `repc compile model.onnx`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help", "--version"):
+            args = ["compile", *args]
+        return super().parse_args(ctx, args)
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name for name in value.split(",") if name]
+
+
+@click.group(cls=CompileByDefault, context_settings={"help_option_names": ["--help"]})
+@click.version_option(package_name="repcompiler")
+def main() -> None:
+    """Turn a multi-branch ONNX network into an exactly equivalent plain one: repc model.onnx -o plain.onnx
+
+    \b
+    Exit codes:  0  done
+                 1  the result failed verification; nothing was written
+                 2  bad input or usage
+                 3  nothing to do (with --strict)
+    """
+
+
+@main.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the result.")
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "macs", "params", "plain"]),
+    default="latency",
+    show_default=True,
+    help="What no rewrite may raise; plain: fewest branches and operations.",
+)
+@click.option("--passes", callback=_names, metavar="A,B", help="Apply only these passes (see: repc passes).")
+@click.option("--skip", callback=_names, metavar="A,B", help="Leave these passes out.")
+@click.option("--explain", is_flag=True, help="Say of every block that was left as it was: which rule, which value, why.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout).")
+@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--no-verify", is_flag=True, help="Do not compare source and result.")
+@click.option("--simplify", is_flag=True, help="Run onnxsim first.")
+@click.option("--force", is_flag=True, help="Allow the output to replace the input.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if there was nothing to do.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def compile_command(
+    model: Path,
+    output: Path | None,
+    objective: str,
+    passes: list[str] | None,
+    skip: list[str] | None,
+    explain: bool,
+    json_file: Path | None,
+    dry_run: bool,
+    no_verify: bool,
+    simplify: bool,
+    force: bool,
+    strict: bool,
+    quiet: bool,
+) -> None:
+    """Compile MODEL, an .onnx file, and write the result to OUTPUT (the default command)."""
+    if output is None and not dry_run:
+        raise click.UsageError("say where to write the result (-o plain.onnx), or --dry-run")
+    if output is not None and not force and output.resolve() == model.resolve():
+        raise click.UsageError(f"{output} is the input: give another name, or --force")
+    from repcompiler.compiler import compile_document, select
+    from repcompiler.errors import ModelError, VerificationError
+    from repcompiler.frontends.onnx import OnnxDocument
+    from repcompiler.report import Report
+    from repcompiler.terminal import Terminal
+
+    terminal = Terminal(quiet, str(json_file) == "-")
+    report = Report()
+    try:
+        chosen = select(passes, skip or ())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with terminal.progress() as progress:
+            progress(f"reading {model}")
+            source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
+            result = compile_document(source, objective, chosen, not no_verify, report, progress)
+            if output is not None and not dry_run:
+                progress(f"writing {output}")
+                result.save(output)
+    except ModelError as error:
+        _fail(str(error), BAD_INPUT)
+    except VerificationError as error:
+        _fail(f"{error}; nothing was written", DIFFERENT)
+    terminal.show(report, model, None if dry_run else output, explain)
+    if json_file is not None:
+        _write_json(report.to_dict(), json_file)
+    if strict and not report.steps:
+        _fail("nothing to do", NOTHING_TO_DO)
+
+
+@main.command("passes")
+def passes_command() -> None:
+    """List the passes, each with its equation."""
+    from repcompiler.passes import PASSES
+
+    for rule in PASSES:
+        summary, _, rest = rule.doc.partition("\n")
+        click.secho(rule.name, bold=True)
+        click.echo(f"    {summary}\n")
+        click.echo("\n".join(line for line in rest.splitlines() if line.startswith("    ")) + "\n")
+
+
+def _simplified(model: Path, progress: Any) -> Any:
+    """The model after onnxsim."""
+    from repcompiler.errors import ModelError
+    from repcompiler.frontends.onnx_file import read
+
+    read(model)  # says what is wrong with the file, in our words
+    try:
+        import onnxsim
+    except ImportError as error:
+        raise ModelError("--simplify needs onnxsim: pip install repcompiler[simplify]") from error
+    progress("simplifying with onnxsim")
+    simplified, same = onnxsim.simplify(str(model))
+    if not same:
+        raise ModelError(f"{model}: onnxsim's own check of its result failed; try without --simplify")
+    return simplified
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    text = json.dumps(content, indent=1)
+    if str(path) == "-":
+        click.echo(text)
+        return
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        _fail(f"{path}: cannot be written ({error.strerror})", BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"repc: {message}", err=True)
+    sys.exit(code)

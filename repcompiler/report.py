@@ -1,0 +1,96 @@
+"""What a compilation did: for people (`str`), and for machines (`to_dict`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from repcompiler.document import Document, Statistics
+from repcompiler.rewriter import Declined, Log, Step
+from repcompiler.verify import Verification
+
+
+@dataclass
+class Report:
+    """Filled in by `repcompiler.compile(..., report=report)`."""
+
+    objective: str = ""
+    before: Statistics | None = None
+    after: Statistics | None = None
+    steps: list[Step] = field(default_factory=list)
+    declined: list[Declined] = field(default_factory=list)
+    reverted: list[tuple[str, str]] = field(default_factory=list)
+    """(rule, value) of rewrites taken back because the result differed with them."""
+    verification: Verification | None = None
+
+    def fill(
+        self,
+        source: Document,
+        result: Document,
+        log: Log,
+        objective: str,
+        verification: Verification | None,
+        reverted: Iterable[tuple[str, str]],
+    ) -> None:
+        """Record one compilation."""
+        self.objective = objective
+        self.before, self.after = source.statistics(), result.statistics()
+        self.steps, self.declined = log.steps, log.declined
+        self.reverted = sorted(reverted)
+        self.verification = verification
+
+    def counts(self) -> dict[str, int]:
+        """How often each rule was applied."""
+        return dict(Counter(step.rule for step in self.steps).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in plain types, for JSON."""
+        return {
+            "objective": self.objective,
+            "before": _plain(self.before),
+            "after": _plain(self.after),
+            "rewrites": [asdict(step) for step in self.steps],
+            "declined": [asdict(declined) for declined in self.declined],
+            "reverted": [{"rule": rule, "root": root} for rule, root in self.reverted],
+            "verification": self._verification(),
+        }
+
+    def _verification(self) -> dict[str, Any] | None:
+        if self.verification is None:
+            return None
+        return {
+            "checked": self.verification.checked,
+            "equal": self.verification.equal if self.verification.checked else None,
+            "summary": self.verification.summary(),
+            "probes": self.verification.probes,
+            "outputs": [{**asdict(out), "allowed": out.allowed, "equal": out.equal} for out in self.verification.outputs],
+        }
+
+    def rows(self) -> list[tuple[str, int, int]]:
+        """(what, before, after): each kind of operation that changed, then the totals."""
+        if self.before is None or self.after is None:
+            return []
+        old, new = self.before.operators, self.after.operators
+        changed = [(kind, old.get(kind, 0), new.get(kind, 0)) for kind in sorted({*old, *new})]
+        return [
+            *(row for row in changed if row[1] != row[2]),
+            ("operators", self.before.nodes, self.after.nodes),
+            ("parameters", self.before.parameters, self.after.parameters),
+            ("multiply-accumulates", self.before.macs, self.after.macs),
+            ("bytes of weights", self.before.bytes, self.after.bytes),
+        ]
+
+    def __str__(self) -> str:
+        """The summary a person reads first."""
+        lines = [f"{what:<24}{before:>16,}{after:>16,}" for what, before, after in self.rows()]
+        lines += [f"{count:>6} x {rule}" for rule, count in self.counts().items()]
+        lines += [f"taken back: {rule} at '{root}' (the result differed with it)" for rule, root in self.reverted]
+        if self.verification is not None:
+            lines.append(self.verification.summary())
+        return "\n".join(lines)
+
+
+def _plain(statistics: Statistics | None) -> dict[str, Any] | None:
+    return None if statistics is None else {**asdict(statistics), "operators": dict(statistics.operators)}

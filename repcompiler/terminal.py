@@ -1,0 +1,92 @@
+"""What `repc` shows: a table, what was rewritten, the measured deviation; progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from repcompiler.report import Report
+
+UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+class Terminal:
+    """Results on stdout, progress on stderr, colours only where a person looks."""
+
+    def __init__(self, quiet: bool, stdout_taken: bool = False) -> None:
+        self.quiet = quiet
+        self.out = Console(stderr=stdout_taken, highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """A function that shows what is being done, on a terminal."""
+        if self.quiet or not self.err.is_terminal:
+            yield lambda message: None
+            return
+        with self.err.status("") as status:
+            yield lambda message: status.update(Text(message))
+
+    def show(self, report: Report, model: Path, output: Path | None, explain: bool) -> None:
+        """The whole result."""
+        if self.quiet:
+            return
+        self.out.print(_table(report, model, output))
+        for rule, count in report.counts().items():
+            self.out.print(Text(f"{count:>6} x {rule}"))
+        if not report.steps:
+            self.out.print("nothing to rewrite")
+        for rule, root in report.reverted:
+            self.out.print(Text(f"taken back: {rule} at '{root}' (the result differed with it)", style="yellow"))
+        if explain:
+            self._explain(report)
+        if report.verification is None:
+            self.out.print("not verified (--no-verify)")
+        else:
+            style = "green" if report.verification.checked else "yellow"
+            self.out.print(Text(report.verification.summary(), style=style))
+        if output is not None:
+            self.out.print(Text(f"written: {output}"))
+
+    def _explain(self, report: Report) -> None:
+        if report.declined:
+            self.out.print("left as it was:")
+        for declined in report.declined:
+            self.out.print(Text(f"  '{declined.root}': {declined.rule}: {declined.reason}"))
+
+
+def _table(report: Report, model: Path, output: Path | None) -> Table:
+    table = Table()
+    table.add_column("")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_column("", justify="right")
+    rows = report.rows()
+    for index, (what, before, after) in enumerate(rows):
+        change = f"{after / before:.2f}x" if before and after else ""
+        table.add_row(what, _short(before), _short(after), change, end_section=index == len(rows) - 5)
+    if output is not None:
+        sizes = [_file_size(path) for path in (model, output)]
+        table.add_row("file size", *(f"{_short(size)}B" for size in sizes), f"{sizes[1] / sizes[0]:.2f}x")
+    return table
+
+
+def _file_size(path: Path) -> int:
+    """Bytes on disk, external data of the usual name included."""
+    data = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def _short(number: int) -> str:
+    """1361451008 as 1.36 G."""
+    for unit, letter in UNITS:
+        if abs(number) >= 10 * unit:
+            return f"{number / unit:.1f} {letter}"
+        if abs(number) >= unit:
+            return f"{number / unit:.2f} {letter}"
+    return str(number)

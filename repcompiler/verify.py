@@ -1,0 +1,209 @@
+"""Do two models compute the same?  Both are run in their own precision and compared with the source in float64.
+
+The result may be off by no more than a small multiple of what the source itself is off by rounding:
+
+    max |result - reference|  <=  MULTIPLE * max(max |source - reference|, FLOOR * eps * max |reference|)
+
+over all probes of one output.  The floor is there for outputs of few numbers, whose own rounding may be zero by luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from repcompiler.document import Document, Feeds, InputSpec, NDArray
+from repcompiler.errors import ModelError
+
+MULTIPLE = 8.0
+FLOOR = 4.0
+SANE = 2.0**13
+"""If the source is off by more than this many eps, the reference is not the source's: nothing can be said."""
+
+Size = tuple[int, int, int, int]
+"""Extents to try for a free batch and up to three free spatial axes."""
+
+ODD: tuple[Size, ...] = ((2, 45, 67, 13), (1, 97, 131, 17), (1, 64, 96, 16), (1, 224, 224, 32))
+TINY: tuple[Size, ...] = ((1, 5, 3, 3), (1, 9, 7, 5), (1, 17, 11, 9), (1, 33, 32, 16))
+
+
+@dataclass
+class Deviation:
+    """One output over all probes: largest absolute errors against the float64 reference."""
+
+    name: str
+    source: float = 0.0
+    result: float = 0.0
+    scale: float = 0.0
+    eps: float = 0.0
+    reason: str = ""
+
+    @property
+    def allowed(self) -> float:
+        """How far off the result may be."""
+        return MULTIPLE * max(self.source, FLOOR * self.eps * self.scale)
+
+    @property
+    def equal(self) -> bool:
+        return not self.reason and self.result <= self.allowed
+
+
+@dataclass
+class Verification:
+    """What was compared, and how it came out."""
+
+    outputs: list[Deviation] = field(default_factory=list)
+    probes: list[str] = field(default_factory=list)
+    skipped: str = ""
+
+    @property
+    def checked(self) -> bool:
+        """Whether any comparison took place."""
+        return bool(self.probes)
+
+    @property
+    def equal(self) -> bool:
+        """Whether no difference was found."""
+        return all(output.equal for output in self.outputs)
+
+    @property
+    def worst(self) -> Deviation | None:
+        """The output nearest to its limit, or furthest beyond it."""
+        return max(self.outputs, key=lambda out: (not out.equal, out.result / (out.allowed or 1.0)), default=None)
+
+    def summary(self) -> str:
+        """One line."""
+        worst = self.worst
+        if worst is None:
+            return f"not verified: {self.skipped}"
+        if worst.reason:
+            return f"output '{worst.name}': {worst.reason}"
+        relative = worst.result / (worst.scale or 1.0)
+        own = worst.source / (worst.scale or 1.0)
+        return f"deviation {relative:.1e} of the largest output, the source's own rounding {own:.1e} ({', '.join(self.probes)})"
+
+
+def compare(source: Document, result: Document) -> Verification:
+    """Compare two documents of the same interface on the examples given, or on made-up inputs: odd, non-square and tiny."""
+    verification = Verification()
+    for feeds in probes(source, verification):
+        try:
+            expected, reference = source.run(feeds), source.run_reference(feeds)
+        except ModelError:
+            raise
+        except Exception as error:  # a runtime may raise anything
+            verification.skipped = f"the source does not run: {_first_line(error)}"
+            continue
+        verification.probes.append(" ".join("x".join(map(str, array.shape)) or "scalar" for array in feeds.values()))
+        try:
+            actual: Sequence[NDArray] | str = result.run(feeds)
+        except Exception as error:
+            actual = f"the result does not run: {_first_line(error)}"
+        _measure(verification, expected, reference, actual)
+        if not verification.equal:
+            break
+    return verification
+
+
+def probes(source: Document, verification: Verification) -> Iterator[Feeds]:
+    """Inputs: the user's own, then the first odd and the first tiny size that the source accepts."""
+    yield from source.examples()
+    specs = source.inputs()
+    for sizes in (ODD, TINY):
+        seen: set[tuple[tuple[int, ...], ...]] = set()
+        for seed, size in enumerate(sizes):
+            shapes = [_fit(spec, size) for spec in specs]
+            known = tuple(shape for shape in shapes if shape is not None)
+            if len(known) < len(specs):
+                verification.skipped = "the shape of an input is not known: give example inputs"
+                return
+            if known in seen:
+                continue
+            seen.add(known)
+            before = len(verification.probes)
+            yield {spec.name: _random(spec, shape, seed) for spec, shape in zip(specs, known, strict=True)}
+            if len(verification.probes) > before:
+                break
+        if all(isinstance(dim, int) for spec in specs for dim in spec.shape or ()):
+            return  # one fixed shape: nothing else to try
+
+
+def _fit(spec: InputSpec, size: Size) -> tuple[int, ...] | None:
+    """The input's shape with each free axis given an extent."""
+    if spec.shape is None:
+        return None
+    spatial = size[1:] if len(spec.shape) > 2 else (7,) * len(spec.shape)
+    free = [size[0], 3, *spatial, *(4,) * len(spec.shape)] if len(spec.shape) > 2 else [size[0], *spatial]
+    return tuple(dim if isinstance(dim, int) else free[axis] for axis, dim in enumerate(spec.shape))
+
+
+def _random(spec: InputSpec, shape: tuple[int, ...], seed: int) -> NDArray:
+    """Normally distributed numbers; indices that are valid anywhere (0 and 1); random truth values."""
+    rng = np.random.default_rng(seed)
+    dtype: np.dtype[Any] = np.dtype(spec.dtype)
+    if dtype.kind in "iub":
+        return rng.integers(0, 2, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _measure(
+    verification: Verification, expected: Sequence[NDArray], reference: Sequence[NDArray], actual: Sequence[NDArray] | str
+) -> None:
+    if not verification.outputs:
+        verification.outputs = [Deviation(str(index)) for index in range(len(expected))]
+    for index, output in enumerate(verification.outputs):
+        if isinstance(actual, str):
+            output.reason = actual
+        elif len(actual) != len(expected):
+            output.reason = f"{len(actual)} outputs instead of {len(expected)}"
+        else:
+            _measure_output(output, expected[index], reference[index], actual[index])
+
+
+def _measure_output(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        output.reason = f"{actual.dtype}{list(actual.shape)} instead of {expected.dtype}{list(expected.shape)}"
+        return
+    if expected.dtype.kind not in "fV":
+        _measure_discrete(output, expected, reference, actual)
+        return
+    wide = [array.astype(np.float64) for array in (expected, reference, actual)]
+    finite = np.isfinite(wide[0])
+    if not np.array_equal(wide[0][~finite], wide[2][~finite], equal_nan=True) or not np.isfinite(wide[2][finite]).all():
+        output.reason = "NaN or infinity where the source has numbers"
+        return
+    comparable = finite & np.isfinite(wide[1]) if reference.shape == expected.shape else finite & False
+    source, truth, result = (array[comparable] if array.shape == comparable.shape else array[:0] for array in wide)
+    if finite.any() and not comparable.any():
+        output.reason = "the float64 reference has another shape, or no finite number"
+        return
+    output.eps = _epsilon(expected.dtype)
+    output.scale = max(output.scale, _largest(truth))
+    output.source = max(output.source, _largest(source - truth))
+    output.result = max(output.result, _largest(result - truth))
+    if output.source > min(SANE * output.eps, 0.05) * output.scale:
+        output.reason = f"the source is off by {output.source / output.scale:.1e} from its own float64 reference: cannot judge"
+
+
+def _measure_discrete(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:
+    """Indices, labels, flags: equal, but where rounding makes the source itself undecided."""
+    undecided = int(np.sum(expected != reference)) if expected.shape == reference.shape else 0
+    wrong = int(np.sum(expected != actual))
+    if wrong > MULTIPLE * undecided:
+        output.reason = f"{wrong} of {expected.size} {expected.dtype} values differ"
+
+
+def _largest(array: NDArray) -> float:
+    return float(np.max(np.abs(array), initial=0.0))
+
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    """Distance from 1 to the next number: bfloat16 keeps 8 bits."""
+    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
