@@ -6,7 +6,7 @@ Exact always.  The channel axis must be axis 1.
 Source: Ding et al., RepVGG, CVPR 2021, section 3.3 (the BN-identity branch).
 """
 
-from repcompiler.algebra import affine, rows
+from repcompiler.algebra import affine
 from repcompiler.ops import Affine, BatchNorm, Conv, Scale
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import as_convolution

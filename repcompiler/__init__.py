@@ -1,10 +1,10 @@
 """A graph-level model transformation compiler: trained multi-branch networks in, exactly equivalent plain ones out.
 
-    plain = repcompiler.compile(model)                     torch module, .onnx path or ONNX model
-    $ repc model.onnx -o plain.onnx
+plain = repcompiler.compile(model)                     torch module, .onnx path or ONNX model
+$ repc model.onnx -o plain.onnx
 """
 
-from repcompiler.compiler import compile
+from repcompiler.compiler import compile  # noqa: A004 - the name users know from torch.compile
 from repcompiler.errors import ModelError, VerificationError
 from repcompiler.report import Report
 

@@ -172,8 +172,7 @@ def compose(first: Conv, second: Conv) -> Conv:
     bias = constant_response(second, float64(first.bias)) + float64(second.bias)
     stride = tuple(s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True))
     padding = tuple(
-        (p1[0] + p2[0] * s1, p1[1] + p2[1] * s1)
-        for p1, p2, s1 in zip(first.padding, second.padding, first.stride, strict=True)
+        (p1[0] + p2[0] * s1, p1[1] + p2[1] * s1) for p1, p2, s1 in zip(first.padding, second.padding, first.stride, strict=True)
     )
     dilation = tuple(d if k > 1 else 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
     return Conv(weight, bias, stride, padding, dilation, groups)

@@ -60,7 +60,9 @@ def main() -> None:
 @click.option("--passes", callback=_names, metavar="A,B", help="Apply only these passes (see: repc passes).")
 @click.option("--skip", callback=_names, metavar="A,B", help="Leave these passes out.")
 @click.option("--explain", is_flag=True, help="Say of every block that was left as it was: which rule, which value, why.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout).")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout)."
+)
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--no-verify", is_flag=True, help="Do not compare source and result.")
 @click.option("--simplify", is_flag=True, help="Run onnxsim first.")

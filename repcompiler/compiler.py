@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,12 @@ from repcompiler.verify import Verification, compare
 
 Progress = Callable[[str], None]
 """Told what is being done; a user interface may show it."""
+
+Site = tuple[str, str]
+"""(rule, value) of one rewrite."""
+
+Attempt = Callable[[frozenset[Site], int | None], tuple[Document, Log]]
+"""Compile without the rewrites at these sites, and stop after so many."""
 
 REVERTS = 8
 """Rewrites that are taken back, one by one, before the whole compilation is distrusted."""
@@ -75,7 +80,7 @@ def compile_document(
     if objective not in OBJECTIVES:
         raise ValueError(f"no objective is named {objective}; there are {', '.join(OBJECTIVES)}")
 
-    def attempt(banned: frozenset[tuple[str, str]], fuel: int | None = None) -> tuple[Document, Log]:
+    def attempt(banned: frozenset[Site], fuel: int | None = None) -> tuple[Document, Log]:
         fork = source.fork()
         graph = fork.lift()
         log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned).run()
@@ -85,7 +90,7 @@ def compile_document(
 
     progress("rewriting")
     result, log = attempt(frozenset())
-    banned: frozenset[tuple[str, str]] = frozenset()
+    banned: frozenset[Site] = frozenset()
     verification: Verification | None = None
     while verify:
         progress("verifying")
@@ -95,22 +100,18 @@ def compile_document(
         if len(banned) == REVERTS:
             raise VerificationError(f"the result differs from the source: {verification.summary()}")
         progress("looking for the rewrite to blame")
-        banned |= {_blame(source, log, lambda fuel, banned=banned: attempt(banned, fuel)[0])}
+        banned |= {_blame(source, log, banned, attempt)}
         result, log = attempt(banned)
     report.fill(source, result, log, objective, verification, banned)
     return result
 
 
-def _blame(source: Document, log: Log, attempt: Callable[[int], Document]) -> tuple[str, str]:
+def _blame(source: Document, log: Log, banned: frozenset[Site], attempt: Attempt) -> Site:
     """The first rewrite with which the result differs: bisection over how many rewrites are done."""
     good, bad = 0, len(log.steps)
     while bad - good > 1:
         middle = (good + bad) // 2
-        good, bad = (middle, bad) if compare(source, attempt(middle)).equal else (good, middle)
+        partial, _ = attempt(banned, middle)
+        good, bad = (middle, bad) if compare(source, partial).equal else (good, middle)
     step = log.steps[bad - 1]
     return step.rule, step.root
-
-
-def is_path(model: Any) -> bool:
-    """Whether `model` names a file."""
-    return isinstance(model, (str, os.PathLike))

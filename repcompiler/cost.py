@@ -12,9 +12,9 @@ same values, so their order rarely depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from repcompiler.algebra import known_zero
 from repcompiler.ir import Expr, Node, Shape, Value
@@ -46,6 +46,11 @@ BANDWIDTH = 8e9
 """Bytes a second through memory, one thread."""
 ITEM = 4
 """Bytes of a number."""
+
+
+def prod(sizes: Iterable[int]) -> int:
+    """The product, as an int whatever array library the sizes come from."""
+    return int(math.prod(sizes))
 
 
 def extents(shape: Shape | None) -> list[int]:

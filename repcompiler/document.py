@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,9 @@ class Document(Protocol):
 
     def patch(self, graph: Graph) -> None:
         """Make this document compute what `graph`, lifted from it and rewritten since, says; touch nothing else."""
+
+    def save(self, path: Path) -> None:
+        """Write the model to a file: either the old file stays whole, or the new one is."""
 
     def statistics(self) -> Statistics:
         """Operations, parameters, multiply-accumulates and bytes."""

@@ -5,7 +5,7 @@ Written for clarity and independent of `repcompiler.algebra`: it is the referenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from itertools import product
 from typing import Any
@@ -98,9 +98,9 @@ def _conv(op: Conv, x: NDArray) -> NDArray:
     result = np.zeros((x.shape[0], groups, rows.shape[1], *out))
     flat = result.reshape(*result.shape[:3], -1)
     for tap in product(*map(range, op.kernel_size)):
-        window = grouped[(..., *_taps(tap, op.dilation, op.stride, out))]
+        window = _at(grouped, _taps(tap, op.dilation, op.stride, out))
         window = window.reshape(*window.shape[:3], -1)
-        matrix = rows[(..., *tap)]
+        matrix = _at(rows, tap)
         flat += matrix[None, :, :, 0, None] * window if per_group == 1 else np.matmul(matrix, window)
     return result.reshape(x.shape[0], op.out_channels, *out) + _channels(_wide(op.bias), x.ndim)
 
@@ -117,8 +117,9 @@ def _conv_transpose(op: ConvTranspose, x: NDArray) -> NDArray:
     ]
     result = np.zeros((x.shape[0], op.groups, rows.shape[2], *full))
     for tap in product(*map(range, op.kernel_size)):
-        part = np.matmul(np.swapaxes(rows[(..., *tap)], 1, 2), flat).reshape(*result.shape[:3], *x.shape[2:])
-        result[(..., *_taps(tap, op.dilation, op.stride, x.shape[2:]))] += part
+        part = np.matmul(np.swapaxes(_at(rows, tap), 1, 2), flat).reshape(*result.shape[:3], *x.shape[2:])
+        target = _at(result, _taps(tap, op.dilation, op.stride, x.shape[2:]))
+        target += part
     result = result.reshape(x.shape[0], op.out_channels, *full)
     crop = tuple((-before, -after) for before, after in op.padding)
     return _pad(result, crop) + _channels(_wide(op.bias), x.ndim)
@@ -126,7 +127,7 @@ def _conv_transpose(op: ConvTranspose, x: NDArray) -> NDArray:
 
 @_meaning.register
 def _linear(op: Linear, x: NDArray) -> NDArray:
-    return np.matmul(x, _wide(op.weight).T) + _wide(op.bias)
+    return np.asarray(np.matmul(x, _wide(op.weight).T) + _wide(op.bias))
 
 
 @_meaning.register
@@ -147,8 +148,8 @@ def _avg_pool(op: AvgPool, x: NDArray) -> NDArray:
     x = _pad(x, op.padding)
     out = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], op.kernel_size, op.stride, strict=True)]
     ones = (1,) * len(out)
-    windows = (x[(..., *_taps(tap, ones, op.stride, out))] for tap in product(*map(range, op.kernel_size)))
-    return sum(windows, np.zeros(())) / op.divisor
+    windows = (_at(x, _taps(tap, ones, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
+    return np.asarray(sum(windows, np.zeros(())) / op.divisor)
 
 
 @_meaning.register
@@ -158,12 +159,13 @@ def _pad_op(op: Pad, x: NDArray) -> NDArray:
 
 @_meaning.register
 def _subsample(op: Subsample, x: NDArray) -> NDArray:
-    return x[(..., *(slice(None, None, step) for step in op.stride))]
+    return _at(x, [slice(None, None, step) for step in op.stride])
 
 
 @_meaning.register
 def _sum(op: Sum, *terms: NDArray) -> NDArray:
-    return sum((sign * term for sign, term in zip(op.signs, terms, strict=True)), np.zeros(()))
+    signed = (sign * term for sign, term in zip(op.signs, terms, strict=True))
+    return np.asarray(sum(signed, np.zeros(())))
 
 
 @_meaning.register
@@ -176,9 +178,15 @@ def _constant_op(op: Constant) -> NDArray:
     return _wide(op.array)
 
 
-def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], out: Sequence[int]) -> tuple[slice, ...]:
+def _at(array: NDArray, spatial: Sequence[Any]) -> NDArray:
+    """A view of `array` indexed along its last axes."""
+    index: tuple[Any, ...] = (..., *spatial)
+    return np.asarray(array[index])
+
+
+def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], out: Sequence[int]) -> list[slice]:
     """The pixels that one tap of a kernel meets at all output positions."""
-    return tuple(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in zip(tap, dilation, stride, out, strict=True))
+    return [slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in zip(tap, dilation, stride, out, strict=True)]
 
 
 def _pad(x: NDArray, padding: Padding) -> NDArray:
@@ -186,11 +194,8 @@ def _pad(x: NDArray, padding: Padding) -> NDArray:
         raise ValueError(f"cannot crop {x.shape} by {padding}")
     x = np.pad(x, [(0, 0), (0, 0), *((max(before, 0), max(after, 0)) for before, after in padding)])
     extents = zip(x.shape[2:], padding, strict=True)
-    return x[(..., *(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents))]
+    return _at(x, [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents])
 
 
 def _channels(vector: NDArray, rank: int) -> NDArray:
     return vector.reshape(-1, *(1,) * (rank - 2))
-
-
-Evaluator = Callable[[Sequence[NDArray]], Sequence[NDArray]]

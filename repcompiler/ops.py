@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from repcompiler.ir import Dim, Expr, Shape, Value
 
 if TYPE_CHECKING:
-    from repcompiler.pattern import Pattern
+    from repcompiler.pattern import Pattern, RootPattern
 
 Array = Any
 """An array of any array-API namespace: numpy while compiling, torch while training."""
@@ -34,7 +34,7 @@ class Op:
         return Expr(self, operands)
 
     @classmethod
-    def of(cls, *operands: str | Pattern, name: str = "") -> Pattern:
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
         """A pattern that matches this operation on `operands`; `name` captures the operation itself."""
         from repcompiler.pattern import OpPattern
 
@@ -255,12 +255,12 @@ class Sum(Op):
     signs: tuple[int, ...]
 
     @classmethod
-    def of(cls, *operands: str | Pattern, name: str = "") -> Pattern:
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
         """A pattern that matches two terms of an addition tree, whatever else is added."""
-        from repcompiler.pattern import SumPattern, linear
+        from repcompiler.pattern import LinearChain, SumPattern
 
         first, second = operands
-        if not (isinstance(first, linear) and isinstance(second, linear)):
+        if not (isinstance(first, LinearChain) and isinstance(second, LinearChain)):
             raise TypeError("the terms of a sum are matched as linear(...)")
         return SumPattern(first, second)
 

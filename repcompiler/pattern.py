@@ -139,10 +139,15 @@ def one_of(*roots: type[Op]) -> Callable[..., OpPattern]:
     return lambda *operands, name="": OpPattern(roots, operands, name)
 
 
-class linear(Pattern):
+def linear(source: str, name: str, least: int = 0) -> LinearChain:
     """A chain of linear operations on the value `source`, captured as one convolution; at least `least` of them."""
+    return LinearChain(source, name, least)
 
-    def __init__(self, source: str, name: str, least: int = 0) -> None:
+
+class LinearChain(Pattern):
+    """What `linear` makes."""
+
+    def __init__(self, source: str, name: str, least: int) -> None:
         self.source, self.name, self.least = source, name, least
 
     def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
@@ -153,12 +158,17 @@ class linear(Pattern):
                     yield captured.inside(*interior)
 
 
-class linear_after(RootPattern):
+def linear_after(chain: LinearChain, name: str) -> LinearAfter:
     """One linear operation, seen as a convolution, on the end of a chain; at least one of them all is a convolution."""
+    return LinearAfter(chain, name)
+
+
+class LinearAfter(RootPattern):
+    """What `linear_after` makes."""
 
     roots = (Op,)
 
-    def __init__(self, chain: linear, name: str) -> None:
+    def __init__(self, chain: LinearChain, name: str) -> None:
         self.chain, self.name = chain, name
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
@@ -191,7 +201,7 @@ class SumPattern(RootPattern):
 
     roots = (Sum,)
 
-    def __init__(self, first: linear, second: linear) -> None:
+    def __init__(self, first: LinearChain, second: LinearChain) -> None:
         self.first, self.second = first, second
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:

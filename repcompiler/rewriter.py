@@ -160,6 +160,7 @@ class Rewriter:
         term = rule.result(**{name: self._resolve(captured, match) for name, captured in match.captures.items()})
         if match.rest:
             signs, values = zip(*match.rest, strict=True)
+            assert term is not None
             term = Sum((1, *signs))(term, *values)
         if isinstance(term, Value) and self.graph.is_output(root.output):
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
@@ -175,7 +176,7 @@ class Rewriter:
         after, new_count = self.objective.of_term(term, root.output.shape)
         if (after, new_count) >= (before, count) and not (term is None or isinstance(term, Value)):
             refuse(f"it would cost more ({self.objective.name} {before:.3g} -> {after:.3g})")
-        return before - after
+        return float(before - after)
 
     def _resolve(self, captured: Value | Op | Chain, match: Match) -> Value | Op:
         """A chain as one convolution; anything else as it is."""
@@ -207,10 +208,10 @@ def _space(source: Value, ops: Sequence[Op]) -> tuple[int, int]:
     """(channels, spatial axes) of `source`: what its shape says, else what a convolution that reads it says."""
     if source.shape is not None and len(source.shape) > 2 and isinstance(source.shape[1], int):
         return source.shape[1], len(source.shape) - 2
-    for op in ops:
-        if isinstance(op, Conv):
-            return op.in_channels, len(op.stride)
-    refuse(f"the shape of '{source.name}' is not known")
+    convs = [op for op in ops if isinstance(op, Conv)]
+    if not convs:
+        refuse(f"the shape of '{source.name}' is not known")
+    return convs[0].in_channels, len(convs[0].stride)
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

@@ -62,7 +62,7 @@ class NodeRuntime:
             element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
             proto.graph.input.append(onnx.helper.make_tensor_value_info(str(value.name), element, [None] * rank))
         proto.graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name)
-        return proto.SerializeToString()
+        return bytes(proto.SerializeToString())
 
 
 def inputs_of(node: onnx_ir.Node) -> list[onnx_ir.Value]:

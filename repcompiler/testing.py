@@ -105,7 +105,9 @@ def random_conv_transpose(
     bias: bool = True,
 ) -> ConvTranspose:
     """A transposed convolution; arguments as for `random_conv`."""
-    like = random_conv(rng, out_channels, in_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    like = random_conv(
+        rng, out_channels, in_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
     out = _axes(output_padding, len(like.stride))
     bias_array = _bias(rng, out_channels, bias)
     return ConvTranspose(like.weight, bias_array, like.stride, like.padding, out, like.dilation, groups)

@@ -1,0 +1,1 @@
+"""From the rewritten graph back into the document it was lifted from."""

@@ -6,9 +6,7 @@ New nodes go where the node stood whose result they inherit, under its name, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import onnx_ir
 
 from repcompiler.backends.onnx_emit import Emit
@@ -123,5 +121,3 @@ def _all_values(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Value]:
             if attribute.type == onnx_ir.AttributeType.GRAPH:
                 yield from attribute.as_graph().inputs
                 yield from attribute.as_graph().initializers.values()
-
-

@@ -32,7 +32,7 @@ class Emit:
 
     def operation(self, op: Op, inputs: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
         """The value of `op` on `inputs`."""
-        write = {
+        writers: dict[type[Op], Callable[..., onnx_ir.Value]] = {
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
@@ -40,8 +40,8 @@ class Emit:
             Pad: self._pad,
             Scale: self._scale,
             Sum: self._sum,
-        }[type(op)]
-        return write(op, *inputs)
+        }
+        return writers[type(op)](op, *inputs)
 
     def initializer(self, suffix: str, array: NDArray, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
         """A new constant, rounded to the type of the result (integers as they are)."""

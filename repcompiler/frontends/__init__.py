@@ -16,7 +16,8 @@ def open_document(model: Any, example_inputs: Any = None) -> Document:
     if torch is not None and isinstance(model, torch.nn.Module):
         from repcompiler.frontends.fx import FxDocument
 
-        return FxDocument.trace(model, example_inputs)
+        document: Document = FxDocument.trace(model, example_inputs)
+        return document
     if isinstance(model, (str, os.PathLike)) or type(model).__module__.split(".")[0] in ("onnx", "onnx_ir"):
         from repcompiler.frontends.onnx import OnnxDocument
 

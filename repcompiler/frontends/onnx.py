@@ -89,7 +89,11 @@ class OnnxDocument:
                 operators[node.op_type] = operators.get(node.op_type, 0) + 1
         graph = self.lift()
         tensors = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
-        tensors += [onnx_ir.convenience.get_const_tensor(node.outputs[0]) for node in self.onnx_ir_model.graph if node.op_type == "Constant"]
+        tensors += [
+            onnx_ir.convenience.get_const_tensor(node.outputs[0])
+            for node in self.onnx_ir_model.graph
+            if node.op_type == "Constant"
+        ]
         numbers = [tensor for tensor in tensors if tensor is not None]
         return Statistics(
             operators,
@@ -135,7 +139,7 @@ class OnnxDocument:
         if self.path is not None:
             return str(self.path)
         if not is_large(self.onnx_ir_model):
-            return onnx_ir.to_proto(self.onnx_ir_model).SerializeToString()
+            return bytes(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
         self._folder = TemporaryDirectory(prefix="repcompiler-")
         path = Path(self._folder.name) / "model.onnx"
         write(self.onnx_ir_model, path)

@@ -67,7 +67,7 @@ def _check_external_data(model: onnx_ir.Model, path: Path) -> None:
 
 
 def _check(model: onnx_ir.Model) -> None:
-    if not model.opset_imports or not len(model.graph) and not model.graph.outputs:
+    if not model.opset_imports or (not len(model.graph) and not model.graph.outputs):
         raise ModelError("not an ONNX model: it has no operator set or no graph")
     try:
         CheckerPass()(model)

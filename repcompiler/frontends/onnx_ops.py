@@ -275,8 +275,6 @@ def _constant(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return None if tensor is None else Lifted(Constant(tensor.numpy()), ())
 
 
-
-
 OPERATORS: dict[str, Operator] = {
     "Add": _elementwise,
     "AveragePool": _average_pool,
