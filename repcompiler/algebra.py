@@ -14,32 +14,41 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import gcd, prod
+from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
 
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Affine, Array, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Pad, Scale
 from repcompiler.refusal import refuse
 
 
+def namespace(array: Array) -> Any:
+    """The array-API namespace of `array`: numpy is one itself, others come through array-api-compat."""
+    if isinstance(array, np.ndarray):
+        return np
+    from array_api_compat import array_namespace
+
+    return array_namespace(array)
+
+
 def float64(array: Array) -> Array:
     """`array` in double precision, in which all arithmetic on weights is done."""
     if isinstance(array, np.ndarray):
         return array.astype(np.float64, copy=False)  # ml_dtypes (bfloat16) are unknown to the array API
-    xp = array_namespace(array)
+    xp = namespace(array)
     return xp.astype(array, xp.float64)
 
 
 def zeros_like(array: Array, shape: Sequence[int]) -> Array:
     """Float64 zeros of `shape`, where `array` lives."""
-    xp = array_namespace(array)
-    return xp.zeros(tuple(shape), dtype=xp.float64, device=device(array))
+    xp = namespace(array)
+    return xp.zeros(tuple(shape), dtype=xp.float64, device=array.device)
 
 
 def broadcast(array: Array, channels: int) -> Array:
     """A per-channel constant of shape (channels,) or (1,), as (channels,) in float64."""
-    return array_namespace(array).broadcast_to(float64(array), (channels,))
+    return namespace(array).broadcast_to(float64(array), (channels,))
 
 
 def known_zero(array: Array) -> bool:
@@ -58,7 +67,7 @@ def affine(op: Affine, channels: int) -> tuple[Array, Array]:
 
 def rows(vector: Array, like: Array) -> Array:
     """`vector` (O,) shaped (O, 1, ..., 1) to scale the rows of a kernel."""
-    return array_namespace(vector).reshape(vector, (-1,) + (1,) * (like.ndim - 1))
+    return namespace(vector).reshape(vector, (-1,) + (1,) * (like.ndim - 1))
 
 
 def scale_outputs(op: LinearOp, t: Array, s: Array) -> LinearOp:
@@ -66,7 +75,7 @@ def scale_outputs(op: LinearOp, t: Array, s: Array) -> LinearOp:
     weight, bias = float64(op.weight), t * float64(op.bias) + s
     if not isinstance(op, ConvTranspose):
         return replace(op, weight=rows(t, weight) * weight, bias=bias)
-    xp = array_namespace(weight)
+    xp = namespace(weight)
     grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, I/g, O/g, *k): outputs are axes 0 and 2
     factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
     return replace(op, weight=xp.reshape(grouped * factors, weight.shape), bias=bias)
@@ -79,7 +88,7 @@ def scale_inputs(op: LinearOp, t: Array) -> LinearOp:
         return replace(op, weight=rows(t, weight) * weight)
     if isinstance(op, Linear):
         return replace(op, weight=weight * t)
-    xp = array_namespace(weight)
+    xp = namespace(weight)
     grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, O/g, I/g, *k): inputs are axes 0 and 2
     factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
     return replace(op, weight=xp.reshape(grouped * factors, weight.shape))
@@ -88,7 +97,7 @@ def scale_inputs(op: LinearOp, t: Array) -> LinearOp:
 def constant_response(op: Conv | Linear, s: Array) -> Array:
     """What `op` without its bias makes, away from any padding, of an input that is s_c everywhere in channel c: (O,)."""
     weight = float64(op.weight)
-    xp = array_namespace(weight)
+    xp = namespace(weight)
     if isinstance(op, Linear):
         return weight @ s
     summed = xp.sum(xp.reshape(weight, (*weight.shape[:2], -1)), axis=2)  # (O, I/g)
@@ -111,12 +120,12 @@ def pad_axis(array: Array, axis: int, before: int, after: int) -> Array:
         if extent:
             shape[axis] = extent
             parts.append(zeros_like(array, shape) if part is None else part)
-    return array_namespace(array).concat(parts, axis=axis)
+    return namespace(array).concat(parts, axis=axis)
 
 
 def insert_zeros(weight: Array, dilation: Sequence[int]) -> Array:
     """The dense kernel (dilation 1) of a dilated one: dilation - 1 zeros between taps."""
-    xp = array_namespace(weight)
+    xp = namespace(weight)
     for axis, step in enumerate(dilation, start=2):
         taps = weight.shape[axis]
         if step > 1 and taps > 1:
@@ -131,10 +140,10 @@ def regroup(op: Conv, groups: int) -> Array:
     weight = float64(op.weight)
     if groups == op.groups:
         return weight
-    xp = array_namespace(weight)
+    xp = namespace(weight)
     ratio = op.groups // groups
     blocks = xp.reshape(weight, (groups, ratio, -1, *weight.shape[1:]))  # (G, ratio, O/g, I/g, *k)
-    eye = xp.eye(ratio, dtype=xp.float64, device=device(weight))
+    eye = xp.eye(ratio, dtype=xp.float64, device=weight.device)
     eye = xp.reshape(eye, (1, ratio, 1, ratio, 1) + (1,) * (weight.ndim - 2))
     wide = xp.expand_dims(blocks, axis=3) * eye  # (G, ratio, O/g, ratio, I/g, *k)
     return xp.reshape(wide, (weight.shape[0], ratio * weight.shape[1], *weight.shape[2:]))
@@ -168,7 +177,7 @@ def compose(first: Conv, second: Conv) -> Conv:
         groups = gcd(first.groups, second.groups)
         inner, outer = (_split(regroup(op, groups), groups) for op in (first, second))
         weight, dilation = _convolve(inner, outer, first.dilation, steps)
-        weight = array_namespace(weight).reshape(weight, (second.out_channels, *weight.shape[2:]))
+        weight = namespace(weight).reshape(weight, (second.out_channels, *weight.shape[2:]))
     bias = constant_response(second, float64(first.bias)) + float64(second.bias)
     stride = tuple(s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True))
     padding = tuple(
@@ -184,18 +193,18 @@ def is_diagonal(op: Conv) -> bool:
 
 
 def _diagonal(op: Conv) -> Array:
-    return array_namespace(op.weight).reshape(float64(op.weight), (-1,))
+    return namespace(op.weight).reshape(float64(op.weight), (-1,))
 
 
 def _split(weight: Array, groups: int) -> Array:
-    return array_namespace(weight).reshape(weight, (groups, -1, *weight.shape[1:]))
+    return namespace(weight).reshape(weight, (groups, -1, *weight.shape[1:]))
 
 
 def _convolve(
     inner: Array, outer: Array, inner_step: Sequence[int], outer_step: Sequence[int]
 ) -> tuple[Array, tuple[int, ...]]:
     """Sum over the middle channels of inner (G, M, I, *k1) at t1 inner_step + t2 outer_step, and the common dilation."""
-    xp = array_namespace(inner)
+    xp = namespace(inner)
     k1, k2 = inner.shape[3:], outer.shape[3:]
     used = [(a if n > 1 else 0, b if m > 1 else 0) for a, n, b, m in zip(inner_step, k1, outer_step, k2, strict=True)]
     dilation = tuple(gcd(*pair) or 1 for pair in used)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repcompiler import algebra
+from repcompiler.certificate import certify
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Conv, Identity, Op, Sum
@@ -96,7 +97,7 @@ class Rewriter:
     """Applies passes to one graph.
 
     `fuel` stops after that many rewrites, `banned` names (rule, root) pairs to leave alone: how a rewrite that failed
-    verification is found and kept out.
+    verification is found and kept out.  `certified` checks each rewrite by itself (`repcompiler.certificate`).
     """
 
     def __init__(
@@ -106,11 +107,13 @@ class Rewriter:
         objective: Objective,
         fuel: int | None = None,
         banned: AbstractSet[tuple[str, str]] = frozenset(),
+        certified: bool = False,
     ) -> None:
         self.graph = graph
         self.objective = objective
         self.fuel = fuel
         self.banned = banned
+        self.certified = certified
         self.log = Log()
         self.rules = [rule for rule in passes if isinstance(rule, Rule)]
         self.views = {op: rule for rule in passes if isinstance(rule, ViewRule) for op in rule.shows}
@@ -165,6 +168,9 @@ class Rewriter:
         if isinstance(term, Value) and self.graph.is_output(root.output):
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
         saved = self._saved(root, match, term)
+        if self.certified:
+            sources = [value for value in match.captures.values() if isinstance(value, Value)]
+            certify(root, match.interior, sources[0] if sources else None, [value for _, value in match.rest], term)
         gone, added = self.graph.replace(root, term)
         self.log.steps.append(Step(rule.name, root.output.name, _names(gone), _names(added), saved))
         return added

@@ -78,7 +78,7 @@ class Verification:
         """One line."""
         worst = self.worst
         if worst is None:
-            return f"not verified: {self.skipped}"
+            return f"not verified as a whole ({self.skipped}): each rewrite was checked by itself"
         if worst.reason:
             return f"output '{worst.name}': {worst.reason}"
         relative = worst.result / (worst.scale or 1.0)

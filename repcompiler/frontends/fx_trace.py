@@ -86,28 +86,33 @@ for _function in IN_PLACE_OPERATORS:
 
 
 class RegionTracer(fx.Tracer):
-    """Traces through the user's modules, not through torch's, nor those in `opaque`; `fixed` arguments are no inputs."""
+    """Traces through the user's modules, not through torch's.  Where the Python of one cannot be traced, it is called instead.
 
-    def __init__(self, opaque: Iterable[str] = (), fixed: Mapping[str, Any] | None = None) -> None:
+    Arguments in `fixed` keep that value and are no inputs.
+    """
+
+    def __init__(self, fixed: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.opaque = opaque
         self.fixed = fixed or {}
-        self.failed: str | None = None
-        """The innermost module in which tracing failed."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.opaque or is_builtin(m) or has_hooks(m)
+        return is_builtin(m) or has_hooks(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        path = self.path_of_module(m)
+        path, known, stack = self.path_of_module(m), len(self.graph.nodes), dict(self.module_stack)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
-            self.failed = self.failed or path
-            raise
+            if self.is_leaf_module(m, path):
+                raise
+            for node in reversed(list(self.graph.nodes)[known:]):
+                self.graph.erase_node(node)
+            self.module_stack.clear()
+            self.module_stack.update(stack)
+            return self.create_proxy("call_module", path, args, kwargs)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
@@ -158,20 +163,14 @@ def trace_region(module: nn.Module, fixed: Mapping[str, Any] | None = None) -> f
         raise Untraceable("it has hooks, which only calling it runs")
     if "forward" in vars(module):
         raise Untraceable("its forward was replaced on the object")
-    opaque: list[str] = []
-    while True:
-        tracer = RegionTracer(opaque, fixed)
-        try:
-            with _restoring(module), Deterministic():
-                graph = tracer.trace(module)
-                region = fx.GraphModule(module, graph, type(module).__name__)
-        except Exception as error:
-            if tracer.failed is None:
-                raise Untraceable(_reason(error)) from error
-            opaque.append(tracer.failed)
-            continue
-        _open_leaves(region)
-        return region
+    tracer = RegionTracer(fixed)
+    try:
+        with _restoring(module), Deterministic():
+            region = fx.GraphModule(module, tracer.trace(module), type(module).__name__)
+    except Exception as error:
+        raise Untraceable(_reason(error)) from error
+    _open_leaves(region)
+    return region
 
 
 def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
+from onnx_ir.convenience import get_const_tensor
 from onnx_ir.passes.common import ShapeInferencePass
 
 from repcompiler import interpreter
@@ -36,7 +38,7 @@ class OnnxDocument:
         self.example_inputs = example_inputs
         self._folder: TemporaryDirectory[str] | None = None
         self._session: Any = None
-        self._reference: Graph | None = None
+        self._graph: Graph | None = None
         self._inferred: Inferred | None = None
 
     @classmethod
@@ -59,16 +61,23 @@ class OnnxDocument:
         fork = copy(self)
         fork.onnx_ir_model = self.onnx_ir_model.clone()
         fork._inferred = self.inferred()
-        fork.path = fork._folder = fork._session = fork._reference = None
+        fork.path = fork._folder = fork._session = fork._graph = None
         return fork
 
     def lift(self) -> Graph:
-        """The neutral graph."""
+        """The neutral graph, the caller's to rewrite."""
         return Lift(self.onnx_ir_model, self.inferred(), OPERATORS).run()
+
+    def graph(self) -> Graph:
+        """The neutral graph, to read only."""
+        if self._graph is None:
+            self._graph = self.lift()
+        return self._graph
 
     def patch(self, graph: Graph) -> None:
         """Write the rewritten graph back."""
         patch(self.onnx_ir_model, graph)
+        self._graph = None
 
     def inferred(self) -> Inferred:
         """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
@@ -83,23 +92,15 @@ class OnnxDocument:
 
     def statistics(self) -> Statistics:
         """Counted over the main graph; parameters are the floating-point initializers and constants."""
-        operators: dict[str, int] = {}
-        for node in self.onnx_ir_model.graph:
-            if node.op_type != "Constant":
-                operators[node.op_type] = operators.get(node.op_type, 0) + 1
-        graph = self.lift()
-        tensors = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
-        tensors += [
-            onnx_ir.convenience.get_const_tensor(node.outputs[0])
-            for node in self.onnx_ir_model.graph
-            if node.op_type == "Constant"
-        ]
-        numbers = [tensor for tensor in tensors if tensor is not None]
+        nodes = list(self.onnx_ir_model.graph)
+        constants = [get_const_tensor(node.outputs[0]) for node in nodes if node.op_type == "Constant"]
+        initializers = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
+        tensors = [tensor for tensor in (*initializers, *constants) if tensor is not None]
         return Statistics(
-            operators,
-            sum(tensor.size for tensor in numbers if tensor.dtype.is_floating_point()),
-            sum(macs(node.op, node.output.shape) for node in graph.nodes),
-            sum(tensor.nbytes for tensor in numbers),
+            Counter(node.op_type for node in nodes if node.op_type != "Constant"),
+            sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
+            sum(macs(node.op, node.output.shape) for node in self.graph().nodes),
+            sum(tensor.nbytes for tensor in tensors),
         )
 
     def inputs(self) -> Sequence[InputSpec]:
@@ -123,9 +124,7 @@ class OnnxDocument:
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""
-        if self._reference is None:
-            self._reference = self.lift()
-        graph = self._reference
+        graph = self.graph()
         arrays = {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
         results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]

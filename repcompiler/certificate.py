@@ -1,0 +1,87 @@
+"""Check one rewrite by itself: the block before and after, in float64, on a small random image.
+
+The interpreter gives both meanings, independently of the algebra that made the new weights.  The image is odd and not square,
+and just large enough that every tap of every kernel meets pixels and borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from repcompiler import interpreter
+from repcompiler.ir import Expr, Node, Value
+from repcompiler.ops import AvgPool, Constant, Conv, ConvTranspose, Op
+from repcompiler.refusal import refuse
+
+NDArray = np.ndarray[Any, Any]
+Arrays = dict[Value, NDArray]
+
+TOLERANCE = 1e-9
+"""Relative to the largest result: far above float64 rounding, far below any error in a float32 weight."""
+
+
+def certify(
+    root: Node, interior: Sequence[Value], source: Value | None, rest: Sequence[Value], term: Expr | Value | None
+) -> None:
+    """Refuse the rewrite of the block that ends in `root` to `term` unless both give the same numbers.
+
+    `source` is the value the block reads, `rest` the other terms of an addition tree, which both sides add.
+    """
+    if source is None or not isinstance(term, Expr) or isinstance(term.op, Constant):
+        return  # what only goes, or what the runtime itself computed
+    nodes = [root, *(value.producer for value in interior if value.producer is not None)]
+    ops = [node.op for node in nodes]
+    rng = np.random.default_rng(0)
+    arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops))}
+    merged = term.operands[0] if rest else term
+    shape = _of_expr(merged, arrays).shape
+    for value in rest:
+        arrays.setdefault(value, rng.standard_normal(shape))
+    before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
+    if before.shape != after.shape:
+        refuse(f"its own check failed: shape {after.shape} instead of {before.shape}")
+    deviation = float(np.max(np.abs(before - after), initial=0.0))
+    if not deviation <= TOLERANCE * float(np.max(np.abs(before), initial=1.0)):
+        refuse(f"its own check failed: the results differ by {deviation:.1e}")
+
+
+def _probe_shape(source: Value, ops: Sequence[Op]) -> tuple[int, ...]:
+    """Two samples, the true channels, and along each further axis the summed reach of all windows and a little more.
+
+    Where the true extent is known, the probe's has the same phase to all strides: output sizes that agree there agree here.
+    """
+    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, AvgPool))]
+    rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
+    if source.shape is not None and rank < 3:
+        return (2, *(dim if isinstance(dim, int) else 5 for dim in source.shape[1:]))
+    channels = next((op.in_channels for op in windows if not isinstance(op, AvgPool)), 3)
+    if source.shape is not None and isinstance(source.shape[1], int):
+        channels = source.shape[1]
+    sizes = []
+    for axis, true in enumerate(source.spatial(rank - 2)):
+        reach, period = 3 + 2 * axis, 1
+        for op in windows:
+            before, after = op.padding[axis]
+            dilation = 1 if isinstance(op, AvgPool) else op.dilation[axis]
+            reach += period * (dilation * (op.kernel_size[axis] - 1) + max(0, -before) + max(0, -after))
+            period *= op.stride[axis]
+        sizes.append(reach if true is None or true < reach else reach + (true - reach) % period)
+    return (2, channels, *sizes)
+
+
+def _of_value(value: Value, arrays: Arrays) -> NDArray:
+    """What the block computes, from its result backwards."""
+    if value not in arrays:
+        node = value.producer
+        assert node is not None
+        arrays[value] = np.asarray(interpreter.evaluate(node.op, [_of_value(v, arrays) for v in node.inputs])[0])
+    return arrays[value]
+
+
+def _of_expr(term: Expr | Value, arrays: Arrays) -> NDArray:
+    if isinstance(term, Value):
+        return arrays[term]
+    return np.asarray(interpreter.evaluate(term.op, [_of_expr(operand, arrays) for operand in term.operands])[0])

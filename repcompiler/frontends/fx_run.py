@@ -1,0 +1,222 @@
+"""Running a traced model: what it is fed, what comes out, and what shapes it meets on the way.
+
+A shape is only known as far as it does not depend on the size of the input: the model is run on its examples and once more on
+larger ones (batch and spatial axes), and an extent that changes is unknown.  A model that refuses other sizes has promised its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from repcompiler.document import InputSpec, NDArray
+from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_memory import WRITES
+from repcompiler.frontends.fx_trace import copy_module, regions
+from repcompiler.ir import Dim, Shape
+
+SHAPE = "repcompiler_shape"
+"""Key of `fx.Node.meta`: (shape, dtype name) of a tensor."""
+
+AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
+"""Names of the spatial axes, by rank."""
+
+LARGER = {1: ((67,), (64,)), 2: ((67, 97), (64, 96)), 3: ((19, 35, 67), (16, 32, 64))}
+"""Pixels to add an axis: odd ones first, then such that a network of strides that must divide its input takes."""
+
+Values = tuple[Any, ...]
+"""What each placeholder of a graph is given."""
+
+
+def to_numpy(tensor: torch.Tensor) -> NDArray:
+    """The same numbers, in the same memory where numpy can."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    array: NDArray = tensor.resolve_conj().resolve_neg().numpy()
+    return array
+
+
+def from_numpy(array: NDArray, like: torch.Tensor) -> torch.Tensor:
+    """A new tensor of the type and on the device of `like`."""
+    floating = np.asarray(array, np.float64) if array.dtype.kind not in "iub" else array
+    return torch.tensor(floating).to(like.device, like.dtype)
+
+
+def bind(region: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:
+    """The arguments of a call as what each placeholder is given.  Raises ModelError where one is missing."""
+    values = list(region.graph.process_inputs(*args))
+    placeholders = [node for node in region.graph.nodes if node.op == "placeholder"]
+    if len(values) > len(placeholders) and not any(str(node.target).startswith("*") for node in placeholders):
+        raise ModelError(f"the model takes {len(placeholders)} inputs, and {len(values)} were given")
+    for node in placeholders[len(values) :]:
+        if str(node.target) not in kwargs and not node.args:
+            raise ModelError(f"the example inputs give nothing for '{node.target}'")
+        values.append(kwargs.get(str(node.target), *node.args))
+    return tuple(values)
+
+
+def tensors_of(region: fx.GraphModule, values: Values) -> dict[str, torch.Tensor]:
+    """The tensors among what is fed, by name: the placeholder's, with an index where it takes several."""
+    placeholders = [node for node in region.graph.nodes if node.op == "placeholder"]
+    names = [node.name for node in placeholders] + [f"input{index}" for index in range(len(placeholders), len(values))]
+    found = {}
+    for name, value in zip(names, values, strict=False):
+        leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        found.update({name if len(leaves) == 1 else f"{name}.{index}": leaf for index, leaf in enumerate(leaves)})
+    return found
+
+
+def replace_tensors(values: Values, change: Iterator[torch.Tensor]) -> Values:
+    """The same values with other tensors, in order."""
+    return tuple(pytree.tree_map_only(torch.Tensor, lambda _: next(change), value) for value in values)
+
+
+def call(region: fx.GraphModule, values: Values) -> list[torch.Tensor]:
+    """The tensors a model returns, flat."""
+    with torch.no_grad():
+        return outputs_of(fx.Interpreter(region).run(*values, enable_io_processing=False))
+
+
+def outputs_of(result: Any) -> list[torch.Tensor]:
+    """The tensors in a result of any structure."""
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def runnable(region: fx.GraphModule) -> fx.GraphModule:
+    """A copy to run: whatever the model does to its buffers and itself happens to the copy; parameters are shared."""
+    copied: fx.GraphModule = copy_module(region, region.parameters())
+    return copied
+
+
+@dataclass
+class Seen:
+    """What runs have shown of one operation."""
+
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
+    dtypes: set[str] = field(default_factory=set)
+    writes: set[int] = field(default_factory=set)
+
+    def shape(self) -> Shape | None:
+        """The extents on which all runs agree."""
+        if len({len(shape) for shape in self.shapes}) != 1 or len(self.dtypes) != 1:
+            return None
+        return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*self.shapes, strict=True))
+
+
+Observations = dict[tuple[str, str], Seen]
+"""By path of the region and name of the node."""
+
+
+class Recorder(fx.Interpreter):
+    """Runs a region and notes, for each operation, the shape of its result and which of its operands it wrote into."""
+
+    def __init__(self, region: fx.GraphModule, path: str, seen: Observations) -> None:
+        super().__init__(region)
+        self.path, self.seen = path, seen
+
+    def run_node(self, n: fx.Node) -> Any:
+        operands = [self.env.get(node) for node in n.all_input_nodes]
+        before = [_version(operand) for operand in operands]
+        result = super().run_node(n)
+        seen = self.seen.setdefault((self.path, n.name), Seen())
+        seen.writes |= {index for index, operand in enumerate(operands) if _version(operand) != before[index]}
+        if isinstance(result, torch.Tensor):
+            seen.shapes.add(tuple(result.shape))
+            seen.dtypes.add(str(result.dtype).removeprefix("torch."))
+        return result
+
+
+def _version(value: Any) -> list[int]:
+    return [leaf._version for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def observe(model: fx.GraphModule, values: Values, seen: Observations) -> list[torch.Tensor]:
+    """Run a model and note what is seen in all its regions.  Returns the outputs."""
+    copied = runnable(model)
+    for path, region in regions(copied):
+        if region is not copied:
+            region.forward = _recorded(region, path, seen)  # type: ignore[method-assign]
+    with torch.no_grad():
+        return outputs_of(Recorder(copied, "", seen).run(*values, enable_io_processing=False))
+
+
+def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        values = bind(region, args, kwargs)
+        return region.graph.process_outputs(Recorder(region, path, seen).run(*values, enable_io_processing=False))
+
+    return run
+
+
+def learn_shapes(model: fx.GraphModule, values: Values) -> list[InputSpec]:
+    """Run the model on `values` and on larger ones, keep what is seen in the nodes' meta, and say what the model can be fed."""
+    seen: Observations = {}
+    observe(model, values, seen)
+    tensors = tensors_of(model, values)
+    changed = tensors
+    for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
+        larger = {name: _enlarge(tensor, batch, choice) for name, tensor in tensors.items()}
+        try:
+            observe(model, replace_tensors(values, iter(larger.values())), seen)
+        except Exception:  # not a size it can take: whatever it raises
+            continue
+        changed = larger
+        break
+    for path, region in regions(model):
+        for node in region.graph.nodes:
+            if (path, node.name) in seen:
+                found = seen[path, node.name]
+                node.meta[WRITES] = tuple(sorted(found.writes))
+                if found.shape() is not None:
+                    node.meta[SHAPE] = (found.shape(), *found.dtypes)
+    symbols: dict[str, int] = {}
+    return [spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
+
+
+def _enlarge(tensor: torch.Tensor, batch: int, choice: int | None) -> torch.Tensor:
+    """The tensor repeated to a larger extent along its batch and spatial axes."""
+    more = [0] * tensor.ndim
+    more[:1] = [batch] * min(tensor.ndim, 1)
+    if choice is not None and tensor.ndim in AXES:
+        more[2:] = LARGER[tensor.ndim - 2][choice]
+    for axis, (extent, extra) in enumerate(zip(tensor.shape, more, strict=True)):
+        if extent and extra:
+            tensor = tensor.index_select(axis, torch.arange(extent + extra, device=tensor.device) % extent)
+    return tensor
+
+
+def spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[str, int]) -> InputSpec:
+    """An input whose axes are free where `changed` has another extent.  Equal extents share a symbol."""
+    shape: list[Dim] = list(tensor.shape)
+    axes = ("batch", "", *AXES.get(tensor.ndim, ("",) * tensor.ndim))
+    for axis, (extent, other) in enumerate(zip(tensor.shape, changed.shape, strict=True)):
+        if extent != other:
+            known = symbols.setdefault(axes[axis], extent)
+            shape[axis] = axes[axis] if known == extent else f"{name}_{axes[axis]}"
+    return InputSpec(name, tuple(shape), str(tensor.dtype).removeprefix("torch."))
+
+
+SIZES = {1: ((256,),), 2: ((128, 160), (224, 224), (32, 32)), 3: ((16, 64, 64), (32, 32, 32))}
+"""What a model without example inputs is tried on, by number of spatial axes."""
+
+
+def make_up(model: fx.GraphModule, specs: Sequence[InputSpec]) -> Iterator[Values]:
+    """Inputs of a few sizes, normally distributed, for a model whose inputs are known but for their extents."""
+    if not specs or any(spec.shape is None for spec in specs):
+        return
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    random = torch.Generator().manual_seed(0)
+    ranks = [max(len(spec.shape or ()) - 2, 0) for spec in specs]
+    for sizes in product(*(SIZES.get(axes, ((),)) for axes in ranks[:1])):
+        shapes = [[1, *(spec.shape or ())[1:2], *sizes[0]][: len(spec.shape or ())] for spec in specs]
+        if all(isinstance(extent, int) for shape in shapes for extent in shape):
+            yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)  # type: ignore[arg-type]
