@@ -14,6 +14,7 @@ import numpy as np
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Node, Value
 from repcompiler.ops import AvgPool, Constant, Conv, ConvTranspose, Op
+from repcompiler.pattern import Match
 from repcompiler.refusal import refuse
 
 NDArray = np.ndarray[Any, Any]
@@ -23,23 +24,19 @@ TOLERANCE = 1e-9
 """Relative to the largest result: far above float64 rounding, far below any error in a float32 weight."""
 
 
-def certify(
-    root: Node, interior: Sequence[Value], source: Value | None, rest: Sequence[Value], term: Expr | Value | None
-) -> None:
-    """Refuse the rewrite of the block that ends in `root` to `term` unless both give the same numbers.
-
-    `source` is the value the block reads, `rest` the other terms of an addition tree, which both sides add.
-    """
+def certify(root: Node, match: Match, term: Expr | Value | None) -> None:
+    """Refuse the rewrite of the block that `match` found at `root` to `term` unless both give the same numbers."""
+    source = next((value for value in match.captures.values() if isinstance(value, Value)), None)
     if source is None or not isinstance(term, Expr) or isinstance(term.op, Constant):
         return  # what only goes, or what the runtime itself computed
-    nodes = [root, *(value.producer for value in interior if value.producer is not None)]
-    ops = [node.op for node in nodes]
+    ops = [root.op, *(value.producer.op for value in match.interior if value.producer is not None)]
+    rest = [value for _, value in match.rest]
     rng = np.random.default_rng(0)
     arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops))}
     merged = term.operands[0] if rest else term
     shape = _of_expr(merged, arrays).shape
     for value in rest:
-        arrays.setdefault(value, rng.standard_normal(shape))
+        arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
     before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
     if before.shape != after.shape:
         refuse(f"its own check failed: shape {after.shape} instead of {before.shape}")

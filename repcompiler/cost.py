@@ -36,14 +36,19 @@ from repcompiler.ops import (
 NOMINAL = 28
 """Pixels an axis where nothing is known (a middle stage of an image network)."""
 
-LAUNCH = 5e-6
-"""Seconds to start one operation in a graph runtime on a CPU."""
+# Fitted by examples/calibrate_cost.py on onnxruntime 1.31, one thread of a server CPU; only their ratios matter.
+LAUNCH = 4e-6
+"""Seconds to start one operation in a graph runtime."""
 DENSE_RATE = 3e10
-"""Multiply-accumulates a second of a dense kernel, one thread."""
-DEPTHWISE_RATE = 5e9
-"""The same where each output channel reads few inputs: no matrix product to block, memory bound."""
-BANDWIDTH = 8e9
-"""Bytes a second through memory, one thread."""
+"""Multiply-accumulates a second of a kernel that a blocked matrix product serves."""
+DEPTHWISE_RATE = 1.8e10
+"""The same of a depthwise kernel."""
+GROUPED_RATE = 7e9
+"""The same of groups too narrow for the blocked kernels (a number of channels that is no multiple of `BLOCK`)."""
+BLOCK = 8
+"""Channels that the blocked kernels take at once."""
+BANDWIDTH = 4e10
+"""Bytes a second, maps that fit into cache."""
 ITEM = 4
 """Bytes of a number."""
 
@@ -101,15 +106,21 @@ def launches(op: Op, output: Shape | None = None) -> int:
     return 1
 
 
+def rate(op: Op) -> float:
+    """Multiply-accumulates a second."""
+    if not isinstance(op, Conv) or op.groups == 1:
+        return DENSE_RATE
+    if op.groups == op.in_channels == op.out_channels:
+        return DEPTHWISE_RATE
+    return GROUPED_RATE if op.weight.shape[1] % BLOCK else DENSE_RATE
+
+
 def latency(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
     """Seconds for one application (a roofline: the slower of arithmetic and memory, and the start)."""
     if isinstance(op, Constant):
         return 0.0
-    rate = DENSE_RATE
-    if isinstance(op, Conv) and op.weight.shape[1] < 4:
-        rate = DEPTHWISE_RATE
     numbers = params(op) + sum(prod(extents(shape)) for shape in inputs) + prod(extents(output))
-    return launches(op, output) * LAUNCH + max(macs(op, output) / rate, ITEM * numbers / BANDWIDTH)
+    return launches(op, output) * LAUNCH + max(macs(op, output) / rate(op), ITEM * numbers / BANDWIDTH)
 
 
 def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:

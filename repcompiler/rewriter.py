@@ -169,8 +169,7 @@ class Rewriter:
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
         saved = self._saved(root, match, term)
         if self.certified:
-            sources = [value for value in match.captures.values() if isinstance(value, Value)]
-            certify(root, match.interior, sources[0] if sources else None, [value for _, value in match.rest], term)
+            certify(root, match, term)
         gone, added = self.graph.replace(root, term)
         self.log.steps.append(Step(rule.name, root.output.name, _names(gone), _names(added), saved))
         return added

@@ -11,6 +11,9 @@ import onnx_ir
 
 NDArray = np.ndarray[Any, Any]
 
+Types = tuple[tuple[str, tuple[int | None, ...]], ...]
+"""(dtype name, shape) of each array."""
+
 
 def session(model: str | bytes, threads: int = 0) -> Any:
     """An inference session of a file or of serialised bytes, one that runs the graph as it is written."""
@@ -29,7 +32,7 @@ class NodeRuntime:
 
     def __init__(self, model: onnx_ir.Model) -> None:
         self.model = model
-        self.sessions: dict[tuple[onnx_ir.Node, tuple[tuple[str, int], ...]], Any] = {}
+        self.sessions: dict[tuple[onnx_ir.Node, Types], Any] = {}
 
     def evaluate(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
         """The outputs of `node` for the arrays of what it reads (`inputs_of`, in that order).
@@ -44,23 +47,24 @@ class NodeRuntime:
         return self._run(node, [array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays])
 
     def _run(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
-        key = node, tuple((array.dtype.name, array.ndim) for array in arrays)
+        # the length of a vector is stated: the runtime rejects `sizes`, `pads` and the like of unknown length
+        key = node, tuple((array.dtype.name, array.shape if array.ndim == 1 else (None,) * array.ndim) for array in arrays)
         if key not in self.sessions:
             self.sessions[key] = session(self._one_node(*key), threads=1)
         feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
         return [np.asarray(array) for array in self.sessions[key].run(None, feeds)]
 
-    def _one_node(self, node: onnx_ir.Node, types: tuple[tuple[str, int], ...]) -> bytes:
-        """A model of `node` alone, for inputs of these types and ranks."""
+    def _one_node(self, node: onnx_ir.Node, types: Types) -> bytes:
+        """A model of `node` alone, for inputs of these types and shapes."""
         proto = onnx.ModelProto(ir_version=min(self.model.ir_version, 10))
         for domain, version in {"": 1, **self.model.opset_imports}.items():
             proto.opset_import.add(domain=domain, version=version)
         proto.functions.extend(onnx_ir.serde.serialize_function(function) for function in self.model.functions.values())
         proto.graph.name = "node"
         proto.graph.node.append(onnx_ir.serde.serialize_node(node))
-        for value, (dtype, rank) in zip(inputs_of(node), types, strict=True):
+        for value, (dtype, shape) in zip(inputs_of(node), types, strict=True):
             element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(str(value.name), element, [None] * rank))
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(str(value.name), element, shape))
         proto.graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name)
         return bytes(proto.SerializeToString())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import ml_dtypes
@@ -105,6 +104,12 @@ class Seen:
     dtypes: set[str] = field(default_factory=set)
     writes: set[int] = field(default_factory=set)
 
+    def add(self, other: Seen) -> None:
+        """Take in what another run has shown."""
+        self.shapes |= other.shapes
+        self.dtypes |= other.dtypes
+        self.writes |= other.writes
+
     def shape(self) -> Shape | None:
         """The extents on which all runs agree."""
         if len({len(shape) for shape in self.shapes}) != 1 or len(self.dtypes) != 1:
@@ -139,14 +144,15 @@ def _version(value: Any) -> list[int]:
     return [leaf._version for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def observe(model: fx.GraphModule, values: Values, seen: Observations) -> list[torch.Tensor]:
-    """Run a model and note what is seen in all its regions.  Returns the outputs."""
+def observe(model: fx.GraphModule, values: Values) -> tuple[list[torch.Tensor], Observations]:
+    """Run a model: its outputs, and what is seen in all its regions."""
+    seen: Observations = {}
     copied = runnable(model)
     for path, region in regions(copied):
         if region is not copied:
             region.forward = _recorded(region, path, seen)  # type: ignore[method-assign]
     with torch.no_grad():
-        return outputs_of(Recorder(copied, "", seen).run(*values, enable_io_processing=False))
+        return outputs_of(Recorder(copied, "", seen).run(*values, enable_io_processing=False)), seen
 
 
 def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable[..., Any]:
@@ -157,29 +163,32 @@ def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable
     return run
 
 
-def learn_shapes(model: fx.GraphModule, values: Values) -> list[InputSpec]:
-    """Run the model on `values` and on larger ones, keep what is seen in the nodes' meta, and say what the model can be fed."""
-    seen: Observations = {}
-    observe(model, values, seen)
+def learn_shapes(model: fx.GraphModule, values: Values, seen: Observations) -> list[InputSpec]:
+    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run on larger ones agrees.
+
+    Returns what the model can be fed: axes that can be larger are free.
+    """
     tensors = tensors_of(model, values)
     changed = tensors
     for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
         larger = {name: _enlarge(tensor, batch, choice) for name, tensor in tensors.items()}
         try:
-            observe(model, replace_tensors(values, iter(larger.values())), seen)
+            _, more = observe(model, replace_tensors(values, iter(larger.values())))
         except Exception:  # not a size it can take: whatever it raises
             continue
         changed = larger
+        for key, found in more.items():
+            seen.setdefault(key, Seen()).add(found)
         break
     for path, region in regions(model):
         for node in region.graph.nodes:
             if (path, node.name) in seen:
                 found = seen[path, node.name]
                 node.meta[WRITES] = tuple(sorted(found.writes))
-                if found.shape() is not None:
-                    node.meta[SHAPE] = (found.shape(), *found.dtypes)
+                if (shape := found.shape()) is not None:
+                    node.meta[SHAPE] = (shape, *found.dtypes)
     symbols: dict[str, int] = {}
-    return [spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
+    return [_spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
 
 
 def _enlarge(tensor: torch.Tensor, batch: int, choice: int | None) -> torch.Tensor:
@@ -194,7 +203,7 @@ def _enlarge(tensor: torch.Tensor, batch: int, choice: int | None) -> torch.Tens
     return tensor
 
 
-def spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[str, int]) -> InputSpec:
+def _spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[str, int]) -> InputSpec:
     """An input whose axes are free where `changed` has another extent.  Equal extents share a symbol."""
     shape: list[Dim] = list(tensor.shape)
     axes = ("batch", "", *AXES.get(tensor.ndim, ("",) * tensor.ndim))
@@ -205,18 +214,17 @@ def spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[s
     return InputSpec(name, tuple(shape), str(tensor.dtype).removeprefix("torch."))
 
 
-SIZES = {1: ((256,),), 2: ((128, 160), (224, 224), (32, 32)), 3: ((16, 64, 64), (32, 32, 32))}
+SIZES = {0: ((),), 1: ((256,),), 2: ((128, 160), (224, 224), (32, 32)), 3: ((16, 64, 64), (32, 32, 32))}
 """What a model without example inputs is tried on, by number of spatial axes."""
 
 
 def make_up(model: fx.GraphModule, specs: Sequence[InputSpec]) -> Iterator[Values]:
     """Inputs of a few sizes, normally distributed, for a model whose inputs are known but for their extents."""
-    if not specs or any(spec.shape is None for spec in specs):
+    known = [spec.shape for spec in specs if spec.shape is not None]
+    if not specs or len(known) < len(specs):
         return
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
     random = torch.Generator().manual_seed(0)
-    ranks = [max(len(spec.shape or ()) - 2, 0) for spec in specs]
-    for sizes in product(*(SIZES.get(axes, ((),)) for axes in ranks[:1])):
-        shapes = [[1, *(spec.shape or ())[1:2], *sizes[0]][: len(spec.shape or ())] for spec in specs]
-        if all(isinstance(extent, int) for shape in shapes for extent in shape):
-            yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)  # type: ignore[arg-type]
+    for sizes in SIZES[max(len(shape) for shape in known) - 2]:
+        shapes = [[1, int(str(shape[1])), *sizes][: len(shape)] for shape in known]
+        yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)
