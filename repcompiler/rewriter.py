@@ -211,7 +211,7 @@ class Rewriter:
 
 def _space(source: Value, ops: Sequence[Op]) -> tuple[int, int]:
     """(channels, spatial axes) of `source`: what its shape says, else what a convolution that reads it says."""
-    if source.shape is not None and len(source.shape) > 2 and isinstance(source.shape[1], int):
+    if source.shape is not None and len(source.shape) >= 2 and isinstance(source.shape[1], int):
         return source.shape[1], len(source.shape) - 2
     convs = [op for op in ops if isinstance(op, Conv)]
     if not convs:

@@ -60,7 +60,7 @@ def _batch_norm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if attribute(node, "training_mode", 0) or len(node.outputs) > 1 or not attribute(node, "spatial", 1):
         return None
     gamma, beta, mean, var = (lift.weight(node, index) for index in range(1, 5))
-    eps = float(attribute(node, "epsilon", 1e-5))
+    eps = float(np.float32(attribute(node, "epsilon", 1e-5)))
     if wrong := int(np.sum(var.astype(np.float64) + eps <= 0)):
         raise ModelError(f"{describe(node)}: var + eps is not positive in {wrong} of its channels: it gives NaN")
     return Lifted(BatchNorm(gamma, beta, mean, var, eps), (lift.data(node),), lift.parameters(node))
