@@ -57,23 +57,27 @@ class MobileOne(nn.Sequential):
 
 
 @torch.no_grad()
-def settle_batch_norms(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Batch norms as after training: gamma of both signs, beta far from 0, and the mean and var of what really flows in.
+def settle_batch_norms(model: nn.Module) -> nn.Module:
+    """Batch norms as after training: gamma of both signs, beta, mean and var far from 0 and 1, and of the size of what flows in.
 
     A fresh batch norm is nearly the identity, and hides every mistake in folding it.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
+
+    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        power = inputs[0].square().mean().item()
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            tensor.normal_(0.0, 0.5, generator=generator)
+        norm.weight.add_(norm.weight.sign(), alpha=0.5)
+        norm.running_mean.mul_(power**0.5)
+        norm.running_var.uniform_(0.5 * power, 2.0 * power, generator=generator)
+
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.weight.normal_(0.0, 0.5, generator=generator)
-        norm.weight += torch.where(norm.weight < 0, -0.5, 0.5)
-        norm.bias.normal_(0.0, 0.5, generator=generator)
-        norm.momentum = 1.0
-    model.train()(torch.randn(4, 3, 96, 96, generator=generator))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return model.eval()
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    model.eval()(torch.randn(1, 3, 224, 224, generator=generator))
+    for hook in hooks:
+        hook.remove()
+    return model
 
 
 def export_training_form(model: nn.Module, path: Path, size: int = 224) -> None:

@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 the result failed verification, nothing was written; 2 bad
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +32,7 @@ class CompileByDefault(click.Group):
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name for name in value.split(",") if name]
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 @click.group(cls=CompileByDefault, context_settings={"help_option_names": ["--help"]})
@@ -85,35 +86,35 @@ def compile_command(
     quiet: bool,
 ) -> None:
     """Compile MODEL, an .onnx file, and write the result to OUTPUT (the default command)."""
-    if output is None and not dry_run:
-        raise click.UsageError("say where to write the result (-o plain.onnx), or --dry-run")
-    if output is not None and not force and output.resolve() == model.resolve():
-        raise click.UsageError(f"{output} is the input: give another name, or --force")
     from repcompiler.compiler import compile_document, select
-    from repcompiler.errors import ModelError, VerificationError
+    from repcompiler.errors import VerificationError
     from repcompiler.frontends.onnx import OnnxDocument
     from repcompiler.report import Report
     from repcompiler.terminal import Terminal
 
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of, the checker says in one line
+    if output is None and not dry_run:
+        _fail("say where to write the result (-o plain.onnx), or --dry-run", BAD_INPUT)
+    output = None if dry_run else output
     terminal = Terminal(quiet, str(json_file) == "-")
     report = Report()
+    written: list[Path] = []
     try:
         chosen = select(passes, skip or ())
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    try:
         with terminal.progress() as progress:
             progress(f"reading {model}")
             source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
+            read = [*source.external, model]
+            _check_targets(output, json_file, read, force)
             result = compile_document(source, objective, chosen, not no_verify, report, progress)
-            if output is not None and not dry_run:
+            if output is not None:
                 progress(f"writing {output}")
-                result.save(output)
-    except ModelError as error:
-        _fail(str(error), BAD_INPUT)
+                written = result.save(output)
     except VerificationError as error:
         _fail(f"{error}; nothing was written", DIFFERENT)
-    terminal.show(report, model, None if dry_run else output, explain)
+    except ValueError as error:  # ModelError among them
+        _fail(str(error), BAD_INPUT)
+    terminal.show(report, read, written, explain)
     if json_file is not None:
         _write_json(report.to_dict(), json_file)
     if strict and not report.steps:
@@ -132,6 +133,26 @@ def passes_command() -> None:
         click.echo("\n".join(line for line in rest.splitlines() if line.startswith("    ")) + "\n")
 
 
+def _check_targets(output: Path | None, json_file: Path | None, read: list[Path], force: bool) -> None:
+    """Raise ModelError if what is to be written cannot be, or would overwrite what is read."""
+    from repcompiler.backends.onnx_file import check_target, data_file
+    from repcompiler.errors import ModelError
+
+    ours = {file.resolve() for file in read}
+    if json_file is not None and str(json_file) != "-":
+        check_target(json_file)
+        if json_file.resolve() in (*ours, output and output.resolve()):
+            raise ModelError(f"{json_file}: the report would overwrite a model")
+    if output is not None:
+        check_target(output)
+        targets = [output, data_file(output)] if len(read) > 1 else [output]
+        for target in targets:
+            if target.resolve() in ours and not force:
+                raise ModelError(
+                    f"{output}: would overwrite {target}, which belongs to the input: give another name, or --force"
+                )
+
+
 def _simplified(model: Path, progress: Any) -> Any:
     """The model after onnxsim."""
     from repcompiler.errors import ModelError
@@ -143,7 +164,10 @@ def _simplified(model: Path, progress: Any) -> Any:
     except ImportError as error:
         raise ModelError("--simplify needs onnxsim: pip install repcompiler[simplify]") from error
     progress("simplifying with onnxsim")
-    simplified, same = onnxsim.simplify(str(model))
+    try:
+        simplified, same = onnxsim.simplify(str(model))
+    except Exception as error:
+        raise ModelError(f"{model}: onnxsim failed ({error}); try without --simplify") from error
     if not same:
         raise ModelError(f"{model}: onnxsim's own check of its result failed; try without --simplify")
     return simplified

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,11 +32,11 @@ class Terminal:
         with self.err.status("") as status:
             yield lambda message: status.update(Text(message))
 
-    def show(self, report: Report, model: Path, output: Path | None, explain: bool) -> None:
-        """The whole result."""
+    def show(self, report: Report, before: Sequence[Path], after: Sequence[Path], explain: bool) -> None:
+        """The whole result: what was done, and the files that were read and written, the model itself last."""
         if self.quiet:
             return
-        self.out.print(_table(report, model, output))
+        self.out.print(_table(report, before, after))
         for rule, count in report.counts().items():
             self.out.print(Text(f"{count:>6} x {rule}"))
         if not report.steps:
@@ -50,8 +50,8 @@ class Terminal:
         else:
             style = "green" if report.verification.checked else "yellow"
             self.out.print(Text(report.verification.summary(), style=style))
-        if output is not None:
-            self.out.print(Text(f"written: {output}"))
+        if after:
+            self.out.print(Text(f"written: {after[-1]}"))
 
     def _explain(self, report: Report) -> None:
         if report.declined:
@@ -60,7 +60,7 @@ class Terminal:
             self.out.print(Text(f"  '{declined.root}': {declined.rule}: {declined.reason}"))
 
 
-def _table(report: Report, model: Path, output: Path | None) -> Table:
+def _table(report: Report, read: Sequence[Path], written: Sequence[Path]) -> Table:
     table = Table()
     table.add_column("")
     table.add_column("before", justify="right")
@@ -69,17 +69,11 @@ def _table(report: Report, model: Path, output: Path | None) -> Table:
     rows = report.rows()
     for index, (what, before, after) in enumerate(rows):
         change = f"{after / before:.2f}x" if before and after else ""
-        table.add_row(what, _short(before), _short(after), change, end_section=index == len(rows) - 5)
-    if output is not None:
-        sizes = [_file_size(path) for path in (model, output)]
-        table.add_row("file size", *(f"{_short(size)}B" for size in sizes), f"{sizes[1] / sizes[0]:.2f}x")
+        table.add_row(Text(what), _short(before), _short(after), change, end_section=index == len(rows) - 5)
+    if written:
+        old, new = (sum(file.stat().st_size for file in files) for files in (read, written))
+        table.add_row("file size", f"{_short(old)}B", f"{_short(new)}B", f"{new / old:.2f}x")
     return table
-
-
-def _file_size(path: Path) -> int:
-    """Bytes on disk, external data of the usual name included."""
-    data = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
 def _short(number: int) -> str:

@@ -16,7 +16,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from repcompiler import interpreter
 from repcompiler.backends.onnx import patch
-from repcompiler.backends.onnx_file import is_large, write
+from repcompiler.backends.onnx_file import external_files, is_large, write
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
@@ -35,6 +35,8 @@ class OnnxDocument:
         self.given = given
         self.path = Path(given) if isinstance(given, (str, os.PathLike)) else None
         self.example_inputs = example_inputs
+        self.external = external_files(model)
+        """Where the weights come from, if not from the model itself; then they also go beside it."""
         self._folder: TemporaryDirectory[str] | None = None
         self._session: Any = None
         self._graph: Graph | None = None
@@ -135,17 +137,17 @@ class OnnxDocument:
         results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]
 
-    def save(self, path: Path) -> None:
-        """Write the model to `path`; weights that came from external data go to a file beside it."""
-        write(self.onnx_ir_model, path)
+    def save(self, path: Path) -> list[Path]:
+        """Write the model to `path`; weights that came from external data go to a file beside it.  Returns the files."""
+        return write(self.onnx_ir_model, path, bool(self.external) or is_large(self.onnx_ir_model))
 
     def _runnable(self) -> str | bytes:
         """What the runtime loads: the source file itself, or this model's bytes, or (with external data) a temporary file."""
         if self.path is not None:
             return str(self.path)
-        if not is_large(self.onnx_ir_model):
+        if not self.external and not is_large(self.onnx_ir_model):
             return bytes(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
         self._folder = TemporaryDirectory(prefix="repcompiler-")
         path = Path(self._folder.name) / "model.onnx"
-        write(self.onnx_ir_model, path)
+        self.save(path)
         return str(path)

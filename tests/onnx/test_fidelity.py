@@ -47,8 +47,8 @@ nasty (float[batch,4,height,width] x, bool flag, float[batch,4,height,width] unr
         }
     >
     [again] looped = Loop(trips, going, gained) <
-        body = turn (int64 i, bool before, float[batch,4,height,width] state) => (bool after, float[batch,4,height,width] next) {
-            after = Identity(before)  sum = Add(state, scaled)  next = Mul(sum, gain)
+        body = turn (int64 i, bool on, float[batch,4,height,width] state) => (bool after, float[batch,4,height,width] next) {
+            after = Identity(on)  sum = Add(state, scaled)  next = Mul(sum, gain)
         }
     >
     [pooled] highest, = MaxPool<kernel_shape = [1,1]>(looped)
