@@ -14,11 +14,13 @@ from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
 from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
 from repcompiler.passes.merge_linears import merge_linears
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.pad_to_conv import pad_to_conv
+from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.rewriter import Pass
 
 PASSES: tuple[Pass, ...] = (
@@ -31,10 +33,12 @@ PASSES: tuple[Pass, ...] = (
     merge_sequential_convs,
     merge_linears,
     merge_parallel_branches,
+    merge_concatenated_branches,
     identity_to_dirac,
     batch_norm_to_conv,
     average_pool_to_conv,
     pad_to_conv,
+    select_to_conv,
 )
 
 __all__ = ["PASSES"]

@@ -16,6 +16,7 @@ from repcompiler.ir import Graph, Value
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
+    Concat,
     Constant,
     Conv,
     ConvTranspose,
@@ -26,6 +27,7 @@ from repcompiler.ops import (
     Pad,
     Padding,
     Scale,
+    Select,
     Subsample,
     Sum,
 )
@@ -166,6 +168,16 @@ def _subsample(op: Subsample, x: NDArray) -> NDArray:
 def _sum(op: Sum, *terms: NDArray) -> NDArray:
     signed = (sign * term for sign, term in zip(op.signs, terms, strict=True))
     return np.asarray(sum(signed, np.zeros(())))
+
+
+@_meaning.register
+def _concat(op: Concat, *parts: NDArray) -> NDArray:
+    return np.concatenate(parts, axis=1)
+
+
+@_meaning.register
+def _select(op: Select, x: NDArray) -> NDArray:
+    return np.asarray(x[:, list(op.index)])
 
 
 @_meaning.register

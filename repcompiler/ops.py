@@ -257,10 +257,10 @@ class Sum(Op):
     @classmethod
     def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
         """A pattern that matches two terms of an addition tree, whatever else is added."""
-        from repcompiler.pattern import LinearChain, SumPattern
+        from repcompiler.pattern import LinearPattern, SumPattern
 
         first, second = operands
-        if not (isinstance(first, LinearChain) and isinstance(second, LinearChain)):
+        if not (isinstance(first, LinearPattern) and isinstance(second, LinearPattern)):
             raise TypeError("the terms of a sum are matched as linear(...)")
         return SumPattern(first, second)
 
@@ -273,6 +273,41 @@ class Sum(Op):
 
     def __str__(self) -> str:
         return "Add" if self.signs == (1, 1) else "Sub" if self.signs == (1, -1) else f"Sum{list(self.signs)}"
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """The operands' channels one behind the other (axis 1)."""
+
+    @classmethod
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
+        """A pattern that matches neighbours in a concatenation which are linear in one value, whatever else it joins."""
+        from repcompiler.pattern import ConcatPattern, LinearPattern
+
+        (branches,) = operands
+        if not isinstance(branches, LinearPattern):
+            raise TypeError("the parts of a concatenation are matched as linear(...)")
+        return ConcatPattern(branches)
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        sizes = [None if shape is None else shape[1] for shape in shapes]
+        known = [size for size in sizes if isinstance(size, int)]
+        return (shapes[0][0], sum(known) if len(known) == len(sizes) else None, *shapes[0][2:])
+
+
+@dataclass(frozen=True)
+class Select(Op):
+    """Channels `index` of axis 1, in that order: a slice, one part of a split, a permutation."""
+
+    index: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None if shapes[0] is None else (shapes[0][0], len(self.index), *shapes[0][2:])
+
+    def __str__(self) -> str:
+        return f"Select {len(self.index)} channels"
 
 
 @dataclass(frozen=True)
