@@ -20,6 +20,7 @@ from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.pad_to_conv import pad_to_conv
+from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.rewriter import Pass
 
@@ -27,6 +28,7 @@ PASSES: tuple[Pass, ...] = (
     eliminate_dead_nodes,
     eliminate_identity,
     fold_constants,
+    recognise_channel_shuffle,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,

@@ -26,10 +26,12 @@ from repcompiler.ops import (
     Opaque,
     Pad,
     Padding,
+    Reshape,
     Scale,
     Select,
     Subsample,
     Sum,
+    Transpose,
 )
 
 NDArray = np.ndarray[Any, Any]
@@ -178,6 +180,16 @@ def _concat(op: Concat, *parts: NDArray) -> NDArray:
 @_meaning.register
 def _select(op: Select, x: NDArray) -> NDArray:
     return np.asarray(x[:, list(op.index)])
+
+
+@_meaning.register
+def _reshape(op: Reshape, x: NDArray) -> NDArray:
+    return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(op.target)])
+
+
+@_meaning.register
+def _transpose(op: Transpose, x: NDArray) -> NDArray:
+    return x.transpose(op.perm)
 
 
 @_meaning.register

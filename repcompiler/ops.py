@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from repcompiler.ir import Dim, Expr, Shape, Value
@@ -308,6 +309,43 @@ class Select(Op):
 
     def __str__(self) -> str:
         return f"Select {len(self.index)} channels"
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same numbers in row-major order under another shape, as ONNX says it: 0 keeps an extent, one -1 is inferred."""
+
+    target: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        resolved = None if shapes[0] is None else self.resolve(shapes[0])
+        return resolved or tuple(size if size > 0 else None for size in self.target)
+
+    def resolve(self, shape: Shape) -> Shape | None:
+        """The result's shape where the batch axis stays (a symbol, too) and every extent behind it is known; else None."""
+        behind = [size for size in shape[1:] if isinstance(size, int)]
+        if len(behind) < len(shape) - 1 or len(self.target) < 2:
+            return None
+        rest = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(self.target)][1:]
+        numbers, total = [size for size in rest if isinstance(size, int)], prod(behind)
+        explicit = prod(size for size in numbers if size > 0)
+        if self.target[0] == -1:
+            kept = -1 not in rest and explicit == total
+        else:
+            kept = self.target[0] in (0, shape[0]) and explicit > 0 and total % explicit == 0
+        if not kept or len(numbers) < len(rest) or (-1 not in rest and explicit != total):
+            return None
+        return (shape[0], *(total // explicit if size == -1 else size for size in numbers))
+
+
+@dataclass(frozen=True)
+class Transpose(Op):
+    """Axis i of the result is axis perm[i] of the operand."""
+
+    perm: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None if shapes[0] is None else tuple(shapes[0][axis] for axis in self.perm)
 
 
 @dataclass(frozen=True)

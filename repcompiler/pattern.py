@@ -22,8 +22,8 @@ from functools import partial
 from itertools import combinations
 
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Concat, Constant, Conv, Op, Sum
-from repcompiler.region import Region, Scope, regions
+from repcompiler.ops import Concat, Constant, Conv, Op, Select, Sum
+from repcompiler.region import Join, Region, Scope, regions
 
 Captured = Value | Op | Region | tuple[Region, ...]
 
@@ -32,13 +32,15 @@ Captured = Value | Op | Region | tuple[Region, ...]
 class Match:
     """Captures by name, the values between them, and what else the root adds up or concatenates.
 
-    `rest` are the values it also reads; `context` puts the rewritten part back among them.
+    `rest` are the values it also reads; `context` puts the rewritten part back among them.  `whole` is the matched block as one
+    linear region, where it is one.
     """
 
     captures: dict[str, Captured] = field(default_factory=dict)
     interior: tuple[Value, ...] = ()
     rest: tuple[Value, ...] = ()
     context: Callable[[Expr], Expr] = lambda part: part
+    whole: Region | None = None
 
     def bind(self, name: str, captured: Captured) -> Match | None:
         """The match with one more capture, or None where the name already stands for something else."""
@@ -162,10 +164,15 @@ class LinearAfter(RootPattern):
         last = Region(node.inputs[0], (node.op,))
         for found in self.region.match_value(node.inputs[0], match, scope):
             first = found.captures[self.region.name]
-            if isinstance(first, Region) and any(isinstance(op, Conv) for op in (*first.ops(), node.op)):
+            if isinstance(first, Region) and _worth_merging([*first.ops(), node.op]):
                 bound = found.bind(self.name, last)
                 if bound is not None:
-                    yield bound
+                    yield replace(bound, whole=Region(first.source, (*first.steps, node.op)))
+
+
+def _worth_merging(ops: list[Op]) -> bool:
+    """Whether one convolution could be plainer than these: with one of them a convolution, or all of one kind."""
+    return any(isinstance(op, Conv) for op in ops) or {type(op) for op in ops} == {Select}
 
 
 class SumPattern(RootPattern):
@@ -193,7 +200,9 @@ class SumPattern(RootPattern):
                 if bound is not None:
                     values = tuple(value for _, value in rest)
                     context = partial(_add_to, rest) if rest else match.context
-                    yield replace(bound, rest=values, context=context).inside(*additions, *inside_first, *inside_second)
+                    whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
+                    found = replace(bound, rest=values, context=context, whole=whole)
+                    yield found.inside(*additions, *inside_first, *inside_second)
 
 
 class ConcatPattern(RootPattern):

@@ -8,12 +8,15 @@ A region is found by its structure alone; what it is, is computed only when a re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any
+
+import numpy as np
 
 from repcompiler import algebra
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import Concat, Conv, Identity, Op, Sum
+from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Op, Scale, Select, Sum
 from repcompiler.refusal import refuse
 
 View = Callable[[Any, int, int], Conv]
@@ -112,6 +115,41 @@ def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence
     return algebra.negate(result) if region.negative else result
 
 
+def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
+    """The convolution that the region would be, its weight a placeholder of the right shape, at next to no cost.
+
+    Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  None where zero blocks
+    may make the result cheaper than its shape says.
+    """
+    ops = list(region.ops())
+    if any(isinstance(op, Select) for op in ops) or not ops:
+        return None
+    convs = [op for op in ops if isinstance(op, Conv)]
+    mixing = [op for op in convs if not algebra.is_diagonal(op)]
+    if not mixing:
+        return None
+    thin = convolution(_thin(region, views), {})
+    groups = gcd(*(op.groups for op in mixing))
+    shape = (convs[-1].out_channels, convs[0].in_channels // groups, *thin.kernel_size)
+    return replace(thin, weight=np.broadcast_to(np.zeros(()), shape), bias=np.zeros(shape[0]), groups=groups)
+
+
+def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
+    """The region on one channel: every tap one, biases kept only in that they are there."""
+    steps: list[Op | Join] = []
+    for step in region.steps or (Identity(),):
+        if isinstance(step, Join):
+            signs = (1,) * len(step.branches)
+            steps.append(Join(Sum(signs), tuple(_thin(branch, views) for branch in step.branches)))
+            continue
+        channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
+        spatial = (region.source.rank or 4) - 2
+        conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)
+        bias = np.zeros(1) if algebra.known_zero(conv.bias) else np.ones(1)
+        steps.append(replace(conv, weight=np.ones((1, 1, *conv.kernel_size)), bias=bias, groups=1))
+    return Region(region.source, tuple(steps))
+
+
 def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) -> Conv:
     near = [*join.branches, *beside]
     convs = [convolution(branch, views, [r for r in near if r.source is branch.source]) for branch in join.branches]
@@ -140,5 +178,3 @@ def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     if not convs:
         refuse(f"the shape of '{region.source.name}' is not known")
     return convs[0].in_channels, len(convs[0].stride)
-
-

@@ -23,7 +23,7 @@ from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Conv, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Refusal, refuse
-from repcompiler.region import Region, Scope, View, convolution
+from repcompiler.region import Region, Scope, View, convolution, outline
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ class Rewriter:
                 refuse(f"'{value.name}' is an output of the graph")
             if value in match.rest or any(user not in inside for user in value.uses):
                 refuse(f"'{value.name}' is read more than once")
+        self._refuse_if_hopeless(root, match)
         term = rule.result(**{name: self._resolve(captured, match) for name, captured in match.captures.items()})
         part = term
         if isinstance(term, Expr):
@@ -172,6 +173,12 @@ class Rewriter:
         gone, added = self.graph.replace(root, term)
         self.log.steps.append(Step(rule.name, root.output.name, _names(gone), _names(added), saved))
         return added
+
+    def _refuse_if_hopeless(self, root: Node, match: Match) -> None:
+        """Judge a merge by its geometry, before any weight is computed."""
+        merged = None if match.whole is None else outline(match.whole, self.scope.views)
+        if match.whole is not None and merged is not None:
+            self._saved(root, match, match.context(merged(match.whole.source)))
 
     def _saved(self, root: Node, match: Match, term: Expr | Value | None) -> float:
         nodes = [root, *dict.fromkeys(value.producer for value in match.interior if value.producer is not None)]

@@ -24,7 +24,6 @@ from repcompiler.frontends.fx_modules import (
     maximum,
     normalisation,
     or_zeros,
-    spread,
     transposed,
     zero_padding,
 )
@@ -49,13 +48,23 @@ Lifted = tuple[Op, tuple[fx.Node, ...]]
 """An operation and what it is applied to."""
 
 
-def _conv(c: Context, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1) -> Lifted:
+def _conv(
+    c: Context, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+) -> Lifted:
     kernel = _needed(c, weight)
     return convolution(kernel, _optional(c, bias), stride, padding, dilation, groups), (_of_rank(c, x, kernel.ndim),)
 
 
 def _conv_transpose(
-    c: Context, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1
+    c: Context,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: Any = 1,
+    dilation: Any = 1,
 ) -> Lifted:
     kernel = _needed(c, weight)
     op = transposed(kernel, _optional(c, bias), stride, padding, output_padding, groups, dilation)
@@ -63,7 +72,16 @@ def _conv_transpose(
 
 
 def _convolution(
-    c: Context, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, is_transposed: Any, output_padding: Any, groups: Any
+    c: Context,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    is_transposed: Any,
+    output_padding: Any,
+    groups: Any,
 ) -> Lifted:
     if is_transposed:
         return _conv_transpose(c, x, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -78,7 +96,15 @@ def _linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Lifted:
 
 
 def _batch_norm(
-    c: Context, x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: Any = False, momentum: Any = 0.1, eps: Any = 1e-5
+    c: Context,
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: Any = False,
+    momentum: Any = 0.1,
+    eps: Any = 1e-5,
 ) -> Lifted:
     if training is not False:
         raise Unliftable
@@ -87,14 +113,30 @@ def _batch_norm(
 
 
 def _aten_batch_norm(
-    c: Context, x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: Any, momentum: Any, eps: Any, cudnn_enabled: Any
+    c: Context,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: Any,
+    momentum: Any,
+    eps: Any,
+    cudnn_enabled: Any,
 ) -> Lifted:
     return _batch_norm(c, x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _avg_pool(axes: int) -> Callable[..., Lifted]:
     def lift(
-        c: Context, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: Any = False, count_include_pad: Any = True, divisor_override: Any = None
+        c: Context,
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: Any = False,
+        count_include_pad: Any = True,
+        divisor_override: Any = None,
     ) -> Lifted:
         op = average(axes, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return op, (_of_rank(c, x, axes + 2),)
@@ -104,7 +146,14 @@ def _avg_pool(axes: int) -> Callable[..., Lifted]:
 
 def _max_pool(axes: int) -> Callable[..., Lifted]:
     def lift(
-        c: Context, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False
+        c: Context,
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: Any = False,
+        return_indices: Any = False,
     ) -> Lifted:
         return maximum(axes, kernel_size, stride, padding, ceil_mode, return_indices), (_of_rank(c, x, axes + 2),)
 

@@ -21,9 +21,10 @@ from repcompiler.backends.onnx_file import is_large, write
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_arithmetic import ARITHMETIC
 from repcompiler.frontends.onnx_file import read
+from repcompiler.frontends.onnx_layout import LAYOUT
 from repcompiler.frontends.onnx_lift import Inferred, Lift, dtype_name, shape_of
-from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph
 from repcompiler.runtime import session
 
@@ -66,7 +67,7 @@ class OnnxDocument:
 
     def lift(self) -> Graph:
         """The neutral graph, the caller's to rewrite."""
-        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS).run()
+        return Lift(self.onnx_ir_model, self.inferred(), {**ARITHMETIC, **LAYOUT}).run()
 
     def graph(self) -> Graph:
         """The neutral graph, to read only."""

@@ -1,6 +1,6 @@
 """From an ONNX graph to the neutral one: what the algebra understands is lifted, everything else stays opaque.
 
-The operators themselves are in `repcompiler.frontends.onnx_ops`.
+The operators themselves are in `repcompiler.frontends.onnx_arithmetic` and `onnx_layout`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ Inferred = Mapping[str, tuple[Shape | None, onnx_ir.DataType | None]]
 
 @dataclass(frozen=True)
 class Lifted:
-    """An operation, the data it reads, and the document's constants it was made from."""
+    """An operation, the data it reads, and the document's constants it was made from.
+
+    A node with several results that are each an operation of their own (Split) is lifted as one `Lifted` a result.
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     parameters: tuple[Value, ...] = ()
 
 
-Operator = Callable[["Lift", onnx_ir.Node], Lifted | None]
+Operator = Callable[["Lift", onnx_ir.Node], "Lifted | Sequence[Lifted] | None"]
 
 
 class Lift:
@@ -86,19 +89,23 @@ class Lift:
     def node(self, node: onnx_ir.Node) -> None:
         """Lift one node."""
         inputs = [self.declare(value) for value in inputs_of(node)]
+        outputs = [self.declare(value) for value in node.outputs]
         lifted = None
         if node.domain in STANDARD and node.op_type in self.operators:
             lifted = self.operators[node.op_type](self, node)
         if lifted is None:
             lifted = self.opaque(node, inputs)
-        shape = lifted.op.infer_shape([value.shape for value in lifted.inputs])
-        outputs = [self.declare(value) for value in node.outputs]
-        result = outputs[0]
-        result.shape = _merge(result.shape, shape)
-        if result.dtype == UNDEFINED and not isinstance(lifted.op, Opaque) and lifted.inputs:
-            result.dtype = lifted.inputs[0].dtype
-        self.graph.add(lifted.op, lifted.inputs, outputs, lifted.parameters, node)
-        self.mark_constant(node, lifted.op, inputs, outputs)
+        if isinstance(lifted, Lifted):
+            parts = [(lifted, outputs)]
+        else:
+            parts = [(part, [output]) for part, output in zip(lifted, outputs, strict=True)]
+        for part, results in parts:
+            shape = part.op.infer_shape([value.shape for value in part.inputs])
+            results[0].shape = _merge(results[0].shape, shape)
+            if results[0].dtype == UNDEFINED and not isinstance(part.op, Opaque) and part.inputs:
+                results[0].dtype = part.inputs[0].dtype
+            self.graph.add(part.op, part.inputs, results, part.parameters, node)
+            self.mark_constant(node, part.op, inputs, results)
 
     def opaque(self, node: onnx_ir.Node, inputs: Sequence[Value]) -> Lifted:
         """A node that no rewrite looks into."""
@@ -162,6 +169,12 @@ class Lift:
 def describe(node: onnx_ir.Node) -> str:
     """A node as users know it."""
     return f"{node.op_type} '{node.name or node.outputs[0].name}'"
+
+
+def attribute(node: onnx_ir.Node, name: str, default: Any) -> Any:
+    """The value of an attribute, or the specification's default."""
+    found = node.attributes.get(name)
+    return default if found is None else found.value
 
 
 def array_of(value: Value) -> NDArray:
