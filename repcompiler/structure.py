@@ -2,7 +2,7 @@
 
     block-diagonal kernel         ->  a grouped one
     one tap a channel, no border  ->  a scale
-    one tap of value 1 an output  ->  a selection of channels
+    one tap of value 1 an output  ->  a selection of channels, or nothing at all
     negative padding              ->  a crop, then the convolution
 
 All exact.  Only known weights (numpy) are looked into; live parameters stay as they are.
@@ -15,9 +15,9 @@ from math import gcd, prod
 
 import numpy as np
 
-from repcompiler.algebra import float64, is_diagonal, known_zero, namespace
+from repcompiler.algebra import float64, is_diagonal, known_zero, namespace, regroup
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Conv, Pad, Scale, Select
+from repcompiler.ops import Conv, Identity, Pad, Scale, Select
 
 
 def apply(op: Conv, x: Expr | Value) -> Expr:
@@ -26,12 +26,13 @@ def apply(op: Conv, x: Expr | Value) -> Expr:
     if any(map(any, crop)):
         padding = tuple((max(before, 0), max(after, 0)) for before, after in op.padding)
         return apply(replace(op, padding=padding), Pad(crop)(x))
-    op = grouped(op)
     pointwise = prod(op.kernel_size) == 1 and prod(op.stride) == 1 and not any(map(any, op.padding))
+    if pointwise and (index := selection(op)) is not None:
+        return Identity()(x) if index == tuple(range(op.in_channels)) else Select(index)(x)
+    op = grouped(op)
     if pointwise and is_diagonal(op):
         return Scale(namespace(op.weight).reshape(float64(op.weight), (-1,)), op.bias)(x)
-    index = selection(op) if pointwise else None
-    return op(x) if index is None else Select(index)(x)
+    return op(x)
 
 
 def grouped(op: Conv) -> Conv:
@@ -51,9 +52,9 @@ def grouped(op: Conv) -> Conv:
 
 def selection(op: Conv) -> tuple[int, ...] | None:
     """The input channel that each output channel copies, where that is all `op` does (one tap, no bias)."""
-    if op.groups != 1 or not isinstance(op.weight, np.ndarray) or not known_zero(op.bias):
+    if not isinstance(op.weight, np.ndarray) or not known_zero(op.bias):
         return None
-    matrix = op.weight.reshape(op.weight.shape[:2])
+    matrix = regroup(op, 1).reshape(op.out_channels, op.in_channels)
     index = matrix.argmax(axis=1)
     exact = np.array_equal(matrix, np.eye(matrix.shape[1])[index])
     return tuple(map(int, index)) if exact else None

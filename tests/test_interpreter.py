@@ -1,0 +1,250 @@
+"""The meaning of every operation, against torch in float64."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from repcompiler.interpreter import evaluate, run, trace
+from repcompiler.ir import Graph, Value
+from repcompiler.ops import AvgPool, Constant, Identity, Opaque, Pad, Scale, Subsample, Sum
+from repcompiler.testing import (
+    build,
+    random_batch_norm,
+    random_conv,
+    random_conv_transpose,
+    random_linear,
+    random_scale,
+    relu,
+)
+
+EXTENTS = (7, 10, 6)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def image(rng, axes, channels=4):
+    return rng.normal(size=(2, channels, *EXTENTS[:axes]))
+
+
+def assert_means(op, x, expected):
+    [actual] = evaluate(op, [x])
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected.numpy(), rtol=0, atol=1e-12)
+    assert op.infer_shape([x.shape]) == tuple(expected.shape)
+    assert op.infer_shape([(None, *x.shape[1:])]) == (None, *expected.shape[1:])
+
+
+def torch_padding(padding):
+    return [amount for pair in reversed(padding) for amount in pair]
+
+
+CONVS = {
+    "1-D": {"kernel_size": (3,)},
+    "2-D": {"kernel_size": (3, 2)},
+    "3-D": {"kernel_size": (2, 3, 1)},
+    "strided": {"kernel_size": 3, "stride": (2, 3)},
+    "dilated": {"kernel_size": 3, "dilation": (2, 1)},
+    "grouped": {"kernel_size": 3, "groups": 2},
+    "depthwise with multiplier": {"kernel_size": 3, "groups": 4, "stride": 2, "padding": 1},
+    "asymmetric padding": {"kernel_size": 3, "padding": ((0, 2), (3, 1))},
+    "crop": {"kernel_size": 2, "padding": ((-1, 1), (-2, -1)), "stride": 2},
+    "no bias": {"kernel_size": 1, "bias": False},
+}
+
+
+@pytest.mark.parametrize("arguments", CONVS.values(), ids=CONVS)
+def test_conv_is_torch_conv(rng, arguments):
+    conv = random_conv(rng, 4, 8, **arguments)
+    x = image(rng, len(conv.stride))
+    function = (F.conv1d, F.conv2d, F.conv3d)[len(conv.stride) - 1]
+    padded = F.pad(torch.tensor(x), torch_padding(conv.padding))
+    weight, bias = torch.tensor(conv.weight), torch.tensor(conv.bias)
+    assert_means(conv, x, function(padded, weight, bias, conv.stride, 0, conv.dilation, conv.groups))
+
+
+TRANSPOSED = {
+    "1-D": {"kernel_size": (3,), "stride": 2},
+    "2-D": {"kernel_size": (3, 2), "padding": 1},
+    "3-D": {"kernel_size": (2, 3, 1), "stride": (1, 2, 3), "output_padding": (0, 1, 2)},
+    "grouped": {"kernel_size": 3, "groups": 2, "stride": 2, "padding": 1},
+    "depthwise with multiplier": {"kernel_size": 2, "groups": 4, "stride": 2},
+    "dilated": {
+        "kernel_size": 3,
+        "dilation": (2, 3),
+        "stride": (3, 1),
+        "output_padding": (1, 2),
+        "padding": (1, 2),
+        "groups": 2,
+    },
+    "no bias": {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False},
+}
+
+
+@pytest.mark.parametrize("arguments", TRANSPOSED.values(), ids=TRANSPOSED)
+def test_transposed_conv_is_torch_conv_transpose(rng, arguments):
+    conv = random_conv_transpose(rng, 4, 8, **arguments)
+    x = image(rng, len(conv.stride))
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(conv.stride) - 1]
+    padding = [before for before, _ in conv.padding]
+    weight, bias = torch.tensor(conv.weight), torch.tensor(conv.bias)
+    expected = function(torch.tensor(x), weight, bias, conv.stride, padding, conv.output_padding, conv.groups, conv.dilation)
+    assert_means(conv, x, expected)
+
+
+def test_transposed_conv_may_crop_its_two_sides_differently(rng):
+    conv = random_conv_transpose(rng, 4, 4, 3, stride=2, padding=((0, 1), (2, 0)))
+    x = image(rng, 2)
+    full = F.conv_transpose2d(torch.tensor(x), torch.tensor(conv.weight), torch.tensor(conv.bias), 2)
+    assert_means(conv, x, full[:, :, :-1, 2:])
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 5), (2, 3, 4, 5)], ids=str)
+def test_linear_is_torch_linear_on_the_last_axis(rng, shape):
+    linear = random_linear(rng, 5, 3)
+    x = rng.normal(size=shape)
+    assert_means(linear, x, F.linear(torch.tensor(x), torch.tensor(linear.weight), torch.tensor(linear.bias)))
+
+
+@pytest.mark.parametrize("axes", [0, 1, 2, 3])
+def test_batch_norm_is_torch_batch_norm_in_eval_mode(rng, axes):
+    norm = random_batch_norm(rng, 4, eps=1e-3)
+    x = image(rng, axes)
+    mean, var, gamma, beta = (torch.tensor(array) for array in (norm.mean, norm.var, norm.gamma, norm.beta))
+    assert_means(norm, x, F.batch_norm(torch.tensor(x), mean, var, gamma, beta, eps=1e-3))
+
+
+POOLS = {
+    "1-D": (F.avg_pool1d, {"kernel_size": (3,), "stride": (2,), "padding": (1,)}),
+    "2-D": (F.avg_pool2d, {"kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 1)}),
+    "3-D": (F.avg_pool3d, {"kernel_size": (2, 3, 1), "stride": (1, 2, 2), "padding": (0, 1, 0)}),
+}
+
+
+@pytest.mark.parametrize(("function", "arguments"), POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("divisor", [None, 5])
+def test_average_pool_is_torch_avg_pool_with_padding_counted(rng, function, arguments, divisor):
+    kernel, padding = arguments["kernel_size"], tuple((amount, amount) for amount in arguments["padding"])
+    pool = AvgPool(kernel, arguments["stride"], padding, divisor or int(np.prod(kernel)))
+    x = image(rng, len(kernel))
+    if divisor and len(kernel) > 1:
+        function = partial(function, divisor_override=divisor)
+    expected = function(torch.tensor(x), **arguments, count_include_pad=True)
+    assert_means(pool, x, expected * 3 / 5 if divisor and len(kernel) == 1 else expected)
+
+
+@pytest.mark.parametrize("padding", [((1, 2),), ((0, -2), (-3, 1)), ((-1, -1), (0, 2), (-2, 0))], ids=str)
+def test_pad_is_torch_pad_and_crops_where_negative(rng, padding):
+    x = image(rng, len(padding))
+    assert_means(Pad(padding), x, F.pad(torch.tensor(x), torch_padding(padding)))
+
+
+def test_crop_larger_than_the_image_is_an_error(rng):
+    with pytest.raises(ValueError, match="cannot crop"):
+        evaluate(Pad(((-4, -4), (0, 0))), [image(rng, 2)])
+
+
+def test_subsample_is_a_strided_slice(rng):
+    x = image(rng, 3)
+    assert_means(Subsample((2, 1, 4)), x, torch.tensor(x)[:, :, ::2, :, ::4])
+
+
+def test_scale_acts_on_its_axis_or_on_everything(rng):
+    x = image(rng, 2)
+    for axis, shape in ((1, (4, 1, 1)), (2, (7, 1)), (3, (10,)), (-1, (10,)), (-3, (4, 1, 1))):
+        scale = random_scale(rng, shape[0], axis)
+        assert_means(scale, x, torch.tensor(x * scale.scale.reshape(shape) + scale.shift.reshape(shape)))
+    whole = random_scale(rng, 1)
+    assert_means(whole, x, torch.tensor(x * whole.scale[0] + whole.shift[0]))
+    shifted = Scale(np.array([2.0]), rng.normal(size=4))
+    assert_means(shifted, x, torch.tensor(2 * x + shifted.shift.reshape(4, 1, 1)))
+
+
+def test_sum_is_signed_and_broadcasts(rng):
+    x, y, z = image(rng, 2), rng.normal(size=(1, 4, 1, 1)), rng.normal(size=(2, 1, 7, 10))
+    [total] = evaluate(Sum((1, -1, 1)), [x, y, z])
+    assert np.allclose(total, x - y + z, rtol=0, atol=1e-15)
+    assert Sum((1, -1, 1)).infer_shape([(None, 4, 7, 10), y.shape, (2, 1, None, 10)]) == (2, 4, 7, 10)
+
+
+def test_identity_and_constant(rng):
+    x = image(rng, 1)
+    assert_means(Identity(), x, torch.tensor(x))
+    [array] = evaluate(Constant(x.astype(np.float32)), [])
+    assert array.dtype == np.float64
+    assert np.array_equal(array, x.astype(np.float32))
+
+
+def test_opaque_operation_is_evaluated_by_its_document(rng):
+    split = Opaque("Split", lambda arrays: [arrays[0][:, :1], arrays[0][:, 1:]])
+    first, second = evaluate(split, [image(rng, 1)])
+    assert (first.shape, second.shape) == ((2, 1, 7), (2, 3, 7))
+    with pytest.raises(ValueError, match="NonMaxSuppression cannot be evaluated here"):
+        evaluate(Opaque("NonMaxSuppression"), [])
+
+
+def test_arithmetic_is_in_float64_and_integers_stay_integers(rng):
+    conv = random_conv(rng, 4, 4, 3)
+    graph = build(lambda x: conv(x), x=(None, 4, None, None))
+    half = image(rng, 2).astype(np.float16)
+    [result] = run(graph, {graph.inputs[0]: half}).values()
+    assert result.dtype == np.float64
+    assert np.array_equal(result, evaluate(conv, [half.astype(np.float64)])[0])
+    shape = Opaque("Shape", lambda arrays: [np.array(arrays[0].shape)])
+    assert evaluate(shape, [half])[0].dtype == np.int64
+
+
+def test_run_returns_the_outputs_or_whatever_is_wanted(rng):
+    graph = build(lambda x: {"y": relu(relu(x)), "x": x}, x=(None, 4))
+    [x] = graph.inputs
+    array = rng.normal(size=(2, 4))
+    assert {value.name for value in run(graph, {x: array})} == {"y", "x"}
+    middle = graph.topological()[0].output
+    [wanted] = run(graph, {x: array}, [middle]).values()
+    assert np.array_equal(wanted, np.maximum(array, 0))
+
+
+def test_missing_input_is_named():
+    graph = build(lambda x, z: Sum((1, 1))(x, z), x=(None, 4), z=(None, 4))
+    with pytest.raises(ValueError, match="no array was given for 'z'"):
+        run(graph, {graph.inputs[0]: np.zeros((1, 4))})
+
+
+def test_parameters_are_read_where_they_are_used(rng):
+    weight = Value("weight", (4,), constant=lambda: np.full(4, 2.0, np.float32))
+    graph = build(lambda x: Sum((1, 1))(x, weight), x=(None, 4))
+    graph.outputs.append(weight)
+    outputs = run(graph, {graph.inputs[0]: np.ones((1, 4))})
+    assert [(value.name, array.tolist()) for value, array in outputs.items()] == [("y", [[3.0] * 4]), ("weight", [2.0] * 4)]
+
+
+def test_trace_visits_every_value_in_order_and_keeps_only_what_is_still_read(rng):
+    seen = []
+
+    def note(array):
+        seen.append(array)
+        return array + 1
+
+    count = Opaque("Note", lambda arrays: [note(*arrays)])
+    graph = build(lambda x: count(count(count(x))), x=(None, 4))
+    names = [value.name for value, _ in trace(graph, {graph.inputs[0]: np.zeros((1, 4))})]
+    assert names == ["x", "note1", "note2", "y"]
+    assert [array[0, 0] for array in seen] == [0, 1, 2]
+
+
+def test_deep_graph_is_evaluated_without_recursion():
+    graph = Graph()
+    value = Value("x", (None, 1))
+    graph.inputs.append(value)
+    increment = Scale(np.ones(1), np.ones(1))
+    for index in range(20_000):
+        value, before = Value(f"v{index}", (None, 1)), value
+        graph.add(increment, [before], [value])
+    graph.outputs.append(value)
+    [result] = run(graph, {graph.inputs[0]: np.zeros((1, 1))}).values()
+    assert result.item() == 20_000
