@@ -124,7 +124,9 @@ def main() -> None:
     for name in constants:
         print(f"{name} = {getattr(cost, name):.2g}")
     ratio = np.exp(np.abs(error()))
-    print(f"off by a factor of {np.median(ratio):.2f} (median), {np.quantile(ratio, 0.9):.2f} (9 of 10) over {len(cases)} shapes")
+    print(
+        f"off by a factor of {np.median(ratio):.2f} (median), {np.quantile(ratio, 0.9):.2f} (9 of 10) over {len(cases)} shapes"
+    )
     for index in np.argsort(ratio)[-8:]:
         print(f"  {cases[index].op} on {cases[index].shape}: {np.exp(error()[index]):.2f} of {1e6 * measured[index]:.0f} us")
 

@@ -138,8 +138,9 @@ class Objective:
 
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""
-        shape = node.output.shape
-        return self.of_op(node.op, [value.shape for value in node.inputs], shape), launches(node.op, shape)
+        shapes = [value.shape for value in node.inputs]
+        shape = node.output.shape if node.output.shape is not None else node.op.infer_shape(shapes)
+        return self.of_op(node.op, shapes, shape), launches(node.op, shape)
 
     def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
         """(cost, operations) of an expression; `output`: the shape of the value it stands for."""

@@ -52,7 +52,8 @@ class NodeRuntime:
         if key not in self.sessions:
             self.sessions[key] = session(self._one_node(*key), threads=1)
         feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
-        return [np.asarray(array) for array in self.sessions[key].run(None, feeds)]
+        results = iter(self.sessions[key].run(None, feeds))
+        return [tensor(next(results)) if output.name else np.empty(0) for output in node.outputs]
 
     def _one_node(self, node: onnx_ir.Node, types: Types) -> bytes:
         """A model of `node` alone, for inputs of these types and shapes."""
@@ -74,12 +75,25 @@ def inputs_of(node: onnx_ir.Node) -> list[onnx_ir.Value]:
     return list(dict.fromkeys([value for value in node.inputs if value is not None] + captured(node)))
 
 
+def tensor(result: Any) -> NDArray:
+    """A result of the runtime that is a tensor, and no sequence or map."""
+    if not isinstance(result, np.ndarray):
+        raise TypeError(f"a result is a {type(result).__name__}, not a tensor")
+    return result
+
+
+def bodies_of(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    """The graphs that `node` carries as attributes: branches, loop bodies."""
+    bodies = [attr.as_graph() for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPH]
+    return bodies + [
+        body for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPHS for body in attr.as_graphs()
+    ]
+
+
 def captured(node: onnx_ir.Node) -> list[onnx_ir.Value]:
     """Values of outer graphs that the bodies of `node` read."""
-    bodies = [attr.as_graph() for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPH]
-    bodies += [g for attr in node.attributes.values() if attr.type == onnx_ir.AttributeType.GRAPHS for g in attr.as_graphs()]
     found: dict[onnx_ir.Value, None] = {}
-    for body in bodies:
+    for body in bodies_of(node):
         inside: set[onnx_ir.Value] = {*body.inputs, *body.initializers.values()}
         for inner in body:
             found.update(dict.fromkeys(value for value in inputs_of(inner) if value not in inside))

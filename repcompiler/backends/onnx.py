@@ -93,6 +93,7 @@ class Patch:
             self.document.register_initializer(new)
         new.type, new.shape, new.doc_string = old.type, old.shape, old.doc_string
         new.metadata_props.update(old.metadata_props)
+        new.meta.update(old.meta)
         self._redirect(old, new)
 
     def _redirect(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:

@@ -69,7 +69,8 @@ class Emit:
 
     def _weights(self, op: Conv | ConvTranspose | Linear) -> list[onnx_ir.Value]:
         weight = self.initializer(".weight", op.weight)
-        return [weight] if known_zero(op.bias) else [weight, self.initializer(".bias", op.bias)]
+        required = isinstance(op, Linear) and self.opset < 11  # Gemm's third input
+        return [weight, self.initializer(".bias", op.bias)] if required or not known_zero(op.bias) else [weight]
 
     def _conv(self, op: Conv, x: onnx_ir.Value) -> onnx_ir.Value:
         return self._node(

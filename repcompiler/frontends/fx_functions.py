@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx
 
-from repcompiler.algebra import float64
+from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
 from repcompiler.frontends.fx_modules import (
     Unliftable,
     average,
@@ -27,25 +27,7 @@ from repcompiler.frontends.fx_modules import (
     transposed,
     zero_padding,
 )
-from repcompiler.ir import Shape
-from repcompiler.ops import Array, Identity, Linear, Op, Pad, Scale, Subsample, Sum
-
-
-class Context(Protocol):
-    """What an entry may ask about its arguments."""
-
-    def constant(self, arg: Any) -> Array | None:
-        """The array of a number, or of what depends on parameters alone; None for all else."""
-
-    def shape(self, arg: Any) -> Shape | None:
-        """As far as it is known."""
-
-    def is_floating(self, arg: Any) -> bool:
-        """Whether it is certainly a floating-point tensor."""
-
-
-Lifted = tuple[Op, tuple[fx.Node, ...]]
-"""An operation and what it is applied to."""
+from repcompiler.ops import Array, Identity, Linear, Pad, Subsample
 
 
 def _conv(
@@ -92,7 +74,7 @@ def _linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Lifted:
     matrix = _needed(c, weight)
     if matrix.ndim != 2:
         raise Unliftable
-    return Linear(matrix, or_zeros(_optional(c, bias), matrix.shape[0])), (_tensor(x),)
+    return Linear(matrix, or_zeros(_optional(c, bias), matrix.shape[0])), (tensor(x),)
 
 
 def _batch_norm(
@@ -109,7 +91,7 @@ def _batch_norm(
     if training is not False:
         raise Unliftable
     mean, var = _needed(c, running_mean), _needed(c, running_var)
-    return normalisation(mean, var, _optional(c, weight), _optional(c, bias), eps), (_tensor(x),)
+    return normalisation(mean, var, _optional(c, weight), _optional(c, bias), eps), (tensor(x),)
 
 
 def _aten_batch_norm(
@@ -127,7 +109,7 @@ def _aten_batch_norm(
     return _batch_norm(c, x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _avg_pool(axes: int) -> Callable[..., Lifted]:
+def _avg_pool(axes: int) -> Entry:
     def lift(
         c: Context,
         x: Any,
@@ -144,7 +126,7 @@ def _avg_pool(axes: int) -> Callable[..., Lifted]:
     return lift
 
 
-def _max_pool(axes: int) -> Callable[..., Lifted]:
+def _max_pool(axes: int) -> Entry:
     def lift(
         c: Context,
         x: Any,
@@ -162,11 +144,11 @@ def _max_pool(axes: int) -> Callable[..., Lifted]:
 
 def _pad(c: Context, x: Any, pad: Any, mode: Any = "constant", value: Any = None) -> Lifted:
     shape = c.shape(x)
-    if mode != "constant" or shape is None or len(pad) > 2 * (len(shape) - 2):
+    if mode != "constant" or shape is None or len(pad) % 2 or len(pad) > 2 * (len(shape) - 2):
         raise Unliftable
     missing = len(shape) - 2 - len(pad) // 2
     op = zero_padding(tuple(pad) + (0,) * (2 * missing), value)
-    return op, (_tensor(x),)
+    return op, (tensor(x),)
 
 
 def _constant_pad(c: Context, x: Any, pad: Any, value: Any = 0) -> Lifted:
@@ -176,51 +158,11 @@ def _constant_pad(c: Context, x: Any, pad: Any, value: Any = 0) -> Lifted:
 def _dropout(c: Context, x: Any, p: Any = 0.5, training: Any = True, inplace: Any = False) -> Lifted:
     if training is not False:
         raise Unliftable
-    return Identity(), (_tensor(x),)
+    return Identity(), (tensor(x),)
 
 
 def _aten_dropout(c: Context, x: Any, p: Any, train: Any) -> Lifted:
     return _dropout(c, x, p, train)
-
-
-def _add(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
-    """x + alpha other, either of them perhaps a constant."""
-    if type(alpha) not in (int, float):
-        raise Unliftable
-    left, right = c.constant(x), c.constant(other)
-    if left is None and right is None:
-        if abs(alpha) != 1 or not (c.is_floating(x) or c.is_floating(other)):
-            raise Unliftable
-        return Sum((1, int(alpha))), (_tensor(x), _tensor(other))
-    if left is None:
-        axis, shift = _per_channel(c, x, right)
-        return Scale(np.ones(1), alpha * shift, axis), (_tensor(x),)
-    axis, shift = _per_channel(c, other, left)
-    return Scale(np.full(1, float(alpha)), shift, axis), (_tensor(other),)
-
-
-def _sub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
-    return _add(c, x, other, alpha=-alpha)
-
-
-def _mul(c: Context, x: Any, other: Any) -> Lifted:
-    factor = c.constant(other)
-    if factor is None:
-        x, factor = other, c.constant(x)
-    axis, scale = _per_channel(c, x, factor)
-    return Scale(scale, np.zeros(1), axis), (_tensor(x),)
-
-
-def _div(c: Context, x: Any, other: Any) -> Lifted:
-    divisor = c.constant(other)
-    if divisor is None or not np.all(divisor):
-        raise Unliftable
-    axis, scale = _per_channel(c, x, 1.0 / float64(divisor))
-    return Scale(scale, np.zeros(1), axis), (_tensor(x),)
-
-
-def _neg(c: Context, x: Any) -> Lifted:
-    return _mul(c, x, -1.0)
 
 
 def _getitem(c: Context, x: Any, index: Any) -> Lifted:
@@ -257,47 +199,13 @@ def _optional(c: Context, arg: Any) -> Array | None:
     return None if arg is None else _needed(c, arg)
 
 
-def _tensor(arg: Any) -> fx.Node:
-    if not isinstance(arg, fx.Node):
-        raise Unliftable
-    return arg
-
-
 def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     """With a batch: torch also takes one image."""
-    shape = c.shape(_tensor(arg))
+    shape = c.shape(tensor(arg))
     if shape is not None and len(shape) != rank:
         raise Unliftable
-    return _tensor(arg)
+    return tensor(arg)
 
-
-def _per_channel(c: Context, x: Any, array: Array | None) -> tuple[int, Array]:
-    """The axis of `x` along which a broadcast constant varies, and its numbers there; refuses one that would enlarge `x`."""
-    if array is None or not c.is_floating(x):
-        raise Unliftable
-    vector, shape = float64(array), c.shape(x)
-    if vector.ndim == 0:
-        return 1, vector.reshape(1)
-    if shape is None or vector.ndim > len(shape):
-        raise Unliftable
-    if vector.size == 1:
-        return 1, vector.reshape(1)
-    wide = [axis for axis, size in enumerate(vector.shape, len(shape) - vector.ndim) if size != 1]
-    if len(wide) != 1 or shape[wide[0]] != vector.size:
-        raise Unliftable
-    return wide[0], vector.reshape(-1)
-
-
-Entry = Callable[..., Lifted]
-
-ARITHMETIC: Mapping[str, Entry] = {
-    **dict.fromkeys(("add", "add_"), _add),
-    **dict.fromkeys(("sub", "sub_", "subtract", "subtract_"), _sub),
-    **dict.fromkeys(("mul", "mul_", "multiply", "multiply_"), _mul),
-    **dict.fromkeys(("div", "div_", "divide", "divide_", "true_divide", "true_divide_"), _div),
-    **dict.fromkeys(("neg", "neg_", "negative", "negative_"), _neg),
-}
-"""Methods by name; most are functions of torch and of aten too."""
 
 ATEN: Mapping[str, Entry] = {
     **ARITHMETIC,
@@ -321,18 +229,15 @@ FUNCTIONS: Mapping[Any, Entry] = {
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     F.batch_norm: _batch_norm,
     F.dropout: _dropout,
-    torch.conv_transpose1d: _conv_transpose,
-    torch.conv_transpose2d: _conv_transpose,
-    torch.conv_transpose3d: _conv_transpose,
-    operator.add: _add,
-    operator.iadd: _add,
-    operator.sub: _sub,
-    operator.isub: _sub,
-    operator.mul: _mul,
-    operator.imul: _mul,
-    operator.truediv: _div,
-    operator.itruediv: _div,
-    operator.neg: _neg,
+    operator.add: add,
+    operator.iadd: add,
+    operator.sub: sub,
+    operator.isub: sub,
+    operator.mul: mul,
+    operator.imul: mul,
+    operator.truediv: div,
+    operator.itruediv: div,
+    operator.neg: neg,
     operator.getitem: _getitem,
 }
 """Functions by identity."""
@@ -349,7 +254,10 @@ def call_op(c: Context, target: Any, args: Sequence[Any], kwargs: Mapping[str, A
     first = [kwargs[name] for name in ("input", "self") if name in kwargs]
     rest = {name: value for name, value in kwargs.items() if name not in ("input", "self")}
     try:
-        inspect.signature(entry).bind(c, *first, *args, **rest)
+        _signature(entry).bind(c, *first, *args, **rest)
     except TypeError as error:
         raise Unliftable from error
     return entry(c, *first, *args, **rest)
+
+
+_signature = cache(inspect.signature)

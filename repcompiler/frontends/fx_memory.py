@@ -6,8 +6,8 @@ operations, whatever is unknown).  Then, for a write into a value:
 
   * It is *private* if nobody could tell: from the operation that made the memory to the write there is one chain of values,
     each read once.  `out = bn(x); out += y` and a ReLU(inplace=True) after it are so, and are equations.
-  * Otherwise all that defines or reads a value of that class before the write (the writer too) is *fenced*: an opaque operation that stays
-    where it is.  What reads the memory after the last write into it is free: rewriting never moves a read forward.
+  * Otherwise all that defines or reads a value of that class up to the write is *fenced*: an opaque operation that stays where
+    it is.  What reads the memory after the last write into it is free, because rewriting never makes a read earlier.
   * A parameter or buffer that is written anywhere is no constant.
 """
 
@@ -17,7 +17,9 @@ import builtins
 import inspect
 import math
 import operator
+import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,86 +27,18 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_trace import IN_PLACE_OPERATORS, is_builtin
 
-VIEWS = frozenset(
-    [
-        "adjoint",
-        "as_strided",
-        "as_tensor",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
-        "broadcast_tensors",
-        "broadcast_to",
-        "chunk",
-        "conj",
-        "contiguous",
-        "cpu",
-        "cuda",
-        "data",
-        "detach",
-        "diagonal",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "double",
-        "dsplit",
-        "einsum",
-        "expand",
-        "expand_as",
-        "flatten",
-        "float",
-        "getattr",
-        "getitem",
-        "half",
-        "hsplit",
-        "imag",
-        "meshgrid",
-        "moveaxis",
-        "movedim",
-        "narrow",
-        "permute",
-        "positive",
-        "ravel",
-        "real",
-        "requires_grad_",
-        "reshape",
-        "reshape_as",
-        "resolve_conj",
-        "resolve_neg",
-        "select",
-        "split",
-        "split_with_sizes",
-        "squeeze",
-        "swapaxes",
-        "swapdims",
-        "t",
-        "tensor_split",
-        "to",
-        "transpose",
-        "type",
-        "type_as",
-        "unbind",
-        "unflatten",
-        "unfold",
-        "unsqueeze",
-        "values",
-        "view",
-        "view_as",
-        "view_as_complex",
-        "view_as_real",
-        "vsplit",
-        "bfloat16",
-        "bool",
-        "int",
-        "long",
-        "native_channel_shuffle",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-    ]
-)
+# fmt: off
+VIEWS = frozenset((
+    "adjoint", "alpha_dropout", "as_strided", "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d", "bfloat16", "bool",
+    "broadcast_tensors", "broadcast_to", "chunk", "conj", "contiguous", "cpu", "cuda", "data", "detach", "diagonal",
+    "double", "dropout", "dropout1d", "dropout2d", "dropout3d", "dsplit", "einsum", "expand", "expand_as",
+    "feature_alpha_dropout", "flatten", "float", "getattr", "getitem", "half", "hsplit", "imag", "int", "long", "meshgrid",
+    "moveaxis", "movedim", "narrow", "native_channel_shuffle", "permute", "pixel_shuffle", "pixel_unshuffle", "positive",
+    "ravel", "real", "requires_grad_", "reshape", "reshape_as", "resolve_conj", "resolve_neg", "select", "split",
+    "split_with_sizes", "squeeze", "swapaxes", "swapdims", "t", "tensor_split", "to", "transpose", "type", "type_as",
+    "unbind", "unflatten", "unfold", "unsqueeze", "values", "view", "view_as", "view_as_complex", "view_as_real", "vsplit",
+))
+# fmt: on
 """Functions and methods of torch whose result may share memory with what they are given."""
 
 VIEW_MODULES = (
@@ -255,16 +189,20 @@ def _first(node: fx.Node) -> list[fx.Node]:
 
 def _is_in_place(node: fx.Node) -> bool:
     """Whether a function is called with `inplace` true, by name or by position."""
-    if "inplace" in node.kwargs or len(node.args) < 2:
-        return bool(node.kwargs.get("inplace"))
+    position = _inplace_position(node.target)
+    return bool(node.args[position] if position < len(node.args) else node.kwargs.get("inplace"))
+
+
+@cache
+def _inplace_position(function: Any) -> int:
     try:
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return bool(bound.arguments.get("inplace"))
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a built-in function
+        return sys.maxsize
+    return names.index("inplace") if "inplace" in names else sys.maxsize
 
 
 def _name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
-        return target.overloadpacket.__name__
-    return target if isinstance(target, str) else getattr(target, "__name__", "")
+        target = target.overloadpacket
+    return target if isinstance(target, str) else str(getattr(target, "__name__", ""))

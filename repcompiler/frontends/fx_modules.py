@@ -41,7 +41,7 @@ def convolution(weight: Array, bias: Array | None, stride: Any, padding: Any, di
         pairs = tuple((total // 2, total - total // 2) for total in totals)
     else:
         pairs = both_sides(0 if padding == "valid" else padding, axes)
-    return Conv(weight, or_zeros(bias, weight.shape[0]), spread(stride, axes), pairs, dilation, groups)
+    return Conv(weight, or_zeros(bias, weight.shape[0]), spread(stride, axes), pairs, dilation, *spread(groups, 1))
 
 
 def both_sides(padding: Any, axes: int) -> Padding:
@@ -59,12 +59,15 @@ def transposed(
 ) -> ConvTranspose:
     """From torch's arguments."""
     axes = weight.ndim - 2
+    (groups,) = spread(groups, 1)
     sizes = spread(stride, axes), both_sides(padding, axes), spread(output_padding, axes), spread(dilation, axes)
     return ConvTranspose(weight, or_zeros(bias, weight.shape[1] * groups), *sizes, groups)
 
 
 def normalisation(mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> BatchNorm:
     """Batch normalisation by fixed statistics."""
+    if type(eps) not in (int, float):
+        raise Unliftable
     return BatchNorm(np.ones(len(mean)) if gamma is None else gamma, or_zeros(beta, len(mean)), mean, var, float(eps))
 
 

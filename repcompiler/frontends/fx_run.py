@@ -1,7 +1,7 @@
 """Running a traced model: what it is fed, what comes out, and what shapes it meets on the way.
 
 A shape is only known as far as it does not depend on the size of the input: the model is run on its examples and once more on
-larger ones (batch and spatial axes), and an extent that changes is unknown.  A model that refuses other sizes has promised its own.
+larger ones (batch and spatial axes), and an extent that changes is unknown.  A model that takes no other size has fixed it.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def observe(model: fx.GraphModule, values: Values) -> tuple[list[torch.Tensor], 
     copied = runnable(model)
     for path, region in regions(copied):
         if region is not copied:
-            region.forward = _recorded(region, path, seen)  # type: ignore[method-assign]
+            region.forward = _recorded(region, path, seen)
     with torch.no_grad():
         return outputs_of(Recorder(copied, "", seen).run(*values, enable_io_processing=False)), seen
 

@@ -14,6 +14,7 @@ import operator
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,10 +33,9 @@ IN_PLACE_OPERATORS = tuple(
 
 
 def is_builtin(module: nn.Module) -> bool:
-    """Whether torch defines what this module does: an operation, not a composition of the user's."""
-    return type_before_parametrizations(module).__module__.startswith("torch.") and not isinstance(
-        module, (*CONTAINERS, fx.GraphModule)
-    )
+    """Whether torch.nn defines what this module does: an operation, not a composition of the user's."""
+    home = type_before_parametrizations(module).__module__
+    return home.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, CONTAINERS)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -67,6 +67,9 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
 class Deterministic(TorchDispatchMode):
     """Raises where random numbers are drawn: what is computed once may not be random."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise TypeError(f"{func.name()} draws random numbers")
@@ -88,7 +91,8 @@ for _function in IN_PLACE_OPERATORS:
 class RegionTracer(fx.Tracer):
     """Traces through the user's modules, not through torch's.  Where the Python of one cannot be traced, it is called instead.
 
-    Arguments in `fixed` keep that value and are no inputs.
+    Arguments in `fixed` keep that value and are no inputs.  Buffers are read when the model runs, as parameters are: what the
+    forward writes into them is not lost.
     """
 
     def __init__(self, fixed: Mapping[str, Any] | None = None) -> None:
@@ -113,6 +117,25 @@ class RegionTracer(fx.Tracer):
             self.module_stack.clear()
             self.module_stack.update(stack)
             return self.create_proxy("call_module", path, args, kwargs)
+
+    @cached_property
+    def paths(self) -> dict[int, tuple[str, torch.Tensor]]:
+        """Where the root holds each tensor, by identity: torch.fx would search all of them for each one it meets."""
+        named = [*self.root.named_buffers(), *self.root.named_parameters()]
+        return {id(tensor): (name, tensor) for name, tensor in named}
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if not isinstance(attr_val, torch.Tensor) or id(attr_val) not in self.paths:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name, _ = self.paths[id(attr_val)]
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, torch.Tensor) and id(a) in self.paths:
+            return self.create_node("get_attr", self.paths[id(a)][0], (), {})
+        return super().create_arg(a)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
@@ -181,7 +204,8 @@ def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:
 def _call_only(module: nn.Module, signature: inspect.Signature, given: Mapping[str, Any]) -> fx.GraphModule:
     """A region that only calls `module`."""
     graph = fx.Graph()
-    args, kwargs = [], {}
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or (
             name not in given and parameter.default is not parameter.empty

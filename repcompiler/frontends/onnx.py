@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
-from onnx_ir.convenience import get_const_tensor
 from onnx_ir.passes.common import ShapeInferencePass
 
 from repcompiler import interpreter
@@ -21,10 +20,9 @@ from repcompiler.backends.onnx_file import is_large, write
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
-from repcompiler.frontends.onnx_arithmetic import ARITHMETIC
 from repcompiler.frontends.onnx_file import read
-from repcompiler.frontends.onnx_layout import LAYOUT
-from repcompiler.frontends.onnx_lift import Inferred, Lift, dtype_name, shape_of
+from repcompiler.frontends.onnx_lift import Inferred, Lift, constant_tensor, dtype_name, shape_of
+from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph
 from repcompiler.runtime import session
 
@@ -67,7 +65,7 @@ class OnnxDocument:
 
     def lift(self) -> Graph:
         """The neutral graph, the caller's to rewrite."""
-        return Lift(self.onnx_ir_model, self.inferred(), {**ARITHMETIC, **LAYOUT}).run()
+        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS).run()
 
     def graph(self) -> Graph:
         """The neutral graph, to read only."""
@@ -94,13 +92,13 @@ class OnnxDocument:
     def statistics(self) -> Statistics:
         """Counted over the main graph; parameters are the floating-point initializers and constants."""
         nodes = list(self.onnx_ir_model.graph)
-        constants = [get_const_tensor(node.outputs[0]) for node in nodes if node.op_type == "Constant"]
+        constants = [constant_tensor(node) for node in nodes if node.op_type == "Constant"]
         initializers = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
         tensors = [tensor for tensor in (*initializers, *constants) if tensor is not None]
         return Statistics(
             Counter(node.op_type for node in nodes if node.op_type != "Constant"),
             sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
-            sum(macs(node.op, node.output.shape) for node in self.graph().nodes),
+            sum(macs(node.op, node.output.shape) for node in self.graph().nodes if node.outputs),
             sum(tensor.nbytes for tensor in tensors),
         )
 
@@ -126,7 +124,9 @@ class OnnxDocument:
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""
         graph = self.graph()
-        arrays = {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
+        defaults = {value: value.origin.const_value for value in graph.inputs if value.origin.const_value is not None}
+        arrays = {value: np.asarray(default.numpy()) for value, default in defaults.items()}
+        arrays |= {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
         results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx_ir
-from onnx_ir.passes.common import CheckerPass
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from repcompiler.errors import ModelError
 
@@ -16,63 +18,122 @@ from repcompiler.errors import ModelError
 def read(model: Any) -> onnx_ir.Model:
     """The model at a path, or of a ModelProto, or the `onnx_ir.Model` itself.  Weights stay where they are until needed.
 
-    Raises ModelError where the file is missing, not ONNX, cut short or invalid, or its external data is missing or lies
-    outside the model's folder.
+    Raises ModelError where the file is missing, not ONNX, cut short or invalid, where its external data is missing or lies
+    outside the model's folder, and where it holds what onnx-ir would drop (sparse initializers, training information).
     """
-    if isinstance(model, (str, os.PathLike)):
-        loaded = _load(Path(model))
-    elif isinstance(model, onnx.ModelProto):
-        loaded = onnx_ir.from_proto(model)
-    elif isinstance(model, onnx_ir.Model):
-        loaded = model
-    else:
+    if isinstance(model, onnx_ir.Model):
+        _check(onnx_ir.to_proto(model))
+        return model
+    if isinstance(model, onnx.ModelProto):
+        if any(_is_external(tensor) for tensor in (*model.graph.initializer, *_inner_tensors(model))):
+            raise ModelError("the weights are external data, and a ModelProto has no folder: give the path of the file")
+        return _check(model)
+    if not isinstance(model, (str, os.PathLike)):
         raise ModelError(f"cannot read a model from a {type(model).__name__}")
-    _check(loaded)
-    return loaded
+    try:
+        return _open(Path(model))
+    except ModelError as error:
+        raise ModelError(f"{os.fspath(model)}: {error}") from error
 
 
-def _load(path: Path) -> onnx_ir.Model:
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
+def _open(path: Path) -> onnx_ir.Model:
     if not path.is_file():
-        raise ModelError(f"{path}: not a file")
+        raise ModelError("not a file" if path.exists() else "no such file")
+    folder = path.absolute().parent
     try:
         if path.stat().st_size == 0:
-            raise ModelError(f"{path}: the file is empty")
-        loaded = onnx_ir.load(path)
+            raise ModelError("the file is empty")
+        proto = onnx.load(path, load_external_data=False)
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
+        raise ModelError(error.strerror or str(error)) from error
     except ModelError:
         raise
     except Exception as error:  # whatever the decoder trips over
-        raise ModelError(f"{path}: not an ONNX file, or cut short ({_first_line(error)})") from error
-    _check_external_data(loaded, path)
-    return loaded
+        raise ModelError(f"not an ONNX file, or cut short ({_first_line(error)})") from error
+    inner = [tensor for tensor in _inner_tensors(proto) if _is_external(tensor)]
+    for tensor in (*filter(_is_external, proto.graph.initializer), *inner):
+        _check_external_data(tensor, folder)
+    for tensor in inner:
+        load_external_data_for_tensor(tensor, str(folder))  # onnx-ir moves those of the main graph only
+    model = _check(proto)
+    onnx_ir.external_data.set_base_dir(model.graph, folder)
+    return model
 
 
-def _check_external_data(model: onnx_ir.Model, path: Path) -> None:
-    folder = path.resolve().parent
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if not isinstance(tensor, onnx_ir.ExternalTensor):
-                continue
-            file = (folder / tensor.location).resolve()
-            if not file.is_relative_to(folder):
-                raise ModelError(f"{path}: external data '{tensor.location}' of '{value.name}' lies outside the model's folder")
-            if not file.is_file():
-                raise ModelError(f"{path}: external data '{tensor.location}' of '{value.name}' is missing")
-            if (tensor.offset or 0) + (tensor.length or 0) > file.stat().st_size:
-                raise ModelError(f"{path}: external data '{tensor.location}' is cut short at '{value.name}'")
-
-
-def _check(model: onnx_ir.Model) -> None:
-    if not model.opset_imports or (not len(model.graph) and not model.graph.outputs):
-        raise ModelError("not an ONNX model: it has no operator set or no graph")
+def _check(proto: onnx.ModelProto) -> onnx_ir.Model:
+    """The model of a proto that ONNX's checker accepts and that onnx-ir holds without loss."""
+    if not proto.opset_import or not (proto.graph.node or proto.graph.output):
+        raise ModelError("not an ONNX model, or cut short: it has no operator set or no graph")
+    if proto.training_info:
+        raise ModelError("it carries training_info, which would be lost: remove that first")
+    if any(graph.sparse_initializer for graph in (proto.graph, *_bodies(_nodes(proto)))):
+        raise ModelError("sparse initializers are not supported: make them dense first")
     try:
-        CheckerPass()(model)
+        onnx.checker.check_model(_skeleton(proto))
+        return onnx_ir.from_proto(proto)
     except Exception as error:
         raise ModelError(f"not a valid ONNX model: {_first_line(error)}") from error
+
+
+def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inputs in place of its initializers: checking it copies no weights."""
+    skeleton = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    graph, inputs = proto.graph, {value.name for value in proto.graph.input}
+    skeleton.graph.name = graph.name
+    for field in ("node", "input", "output", "value_info"):
+        getattr(skeleton.graph, field).extend(getattr(graph, field))
+    skeleton.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name not in inputs
+    )
+    return skeleton
+
+
+def _nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+
+
+def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    """Every graph inside these nodes, however deep."""
+    for node in nodes:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield body
+                yield from _bodies(body.node)
+
+
+def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor but the main graph's initializers: those of its bodies, and those in attributes."""
+    nodes = _nodes(proto)
+    for body in _bodies(_nodes(proto)):
+        yield from body.initializer
+        nodes += body.node
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from attribute.tensors
+        if attribute.HasField("t"):
+            yield attribute.t
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _check_external_data(tensor: onnx.TensorProto, folder: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    data = f"external data '{entries.get('location', '')}' of '{tensor.name}'"
+    try:
+        file = (folder / entries["location"]).resolve()
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+        needed = math.ceil(math.prod(tensor.dims) * onnx_ir.DataType(tensor.data_type).bitwidth / 8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{data} is not described correctly ({_first_line(error)})") from error
+    if not file.is_relative_to(folder.resolve()):
+        raise ModelError(f"{data} lies outside the model's folder")
+    if not file.is_file():
+        raise ModelError(f"{data} is missing")
+    if offset < 0 or length not in (0, needed) or offset + needed > file.stat().st_size:
+        raise ModelError(f"{data} is cut short, or not of the size that its shape says")
 
 
 def _first_line(error: BaseException) -> str:

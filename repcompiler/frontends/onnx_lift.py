@@ -1,6 +1,6 @@
 """From an ONNX graph to the neutral one: what the algebra understands is lifted, everything else stays opaque.
 
-The operators themselves are in `repcompiler.frontends.onnx_arithmetic` and `onnx_layout`.
+The operators themselves are in `repcompiler.frontends.onnx_ops`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.ir import Graph, Shape, Value
-from repcompiler.ops import Constant, Identity, Op, Opaque
-from repcompiler.runtime import NodeRuntime, captured, inputs_of
+from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
+from repcompiler.refusal import Refusal, refuse
+from repcompiler.runtime import NodeRuntime, bodies_of, captured, inputs_of
 
 NDArray = np.ndarray[Any, Any]
 
 UNDEFINED = "undefined"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
+OLDEST = 7
+"""Before this operator set, broadcasting and inference were attributes: nothing of such a model is lifted."""
 STANDARD = ("", "ai.onnx")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -33,7 +36,7 @@ Inferred = Mapping[str, tuple[Shape | None, onnx_ir.DataType | None]]
 class Lifted:
     """An operation, the data it reads, and the document's constants it was made from.
 
-    A node with several results that are each an operation of their own (Split) is lifted as one `Lifted` a result.
+    A node whose results are an operation each (Split) is lifted as one `Lifted` a result.
     """
 
     op: Op
@@ -55,7 +58,7 @@ class Lift:
         self.model = model
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
         self.inferred = inferred
-        self.operators = operators
+        self.operators = operators if self.opset >= OLDEST else {}
         self.runtime = NodeRuntime(model)
         self.values: dict[onnx_ir.Value, Value] = {}
         self.graph = Graph()
@@ -81,7 +84,7 @@ class Lift:
         value = Value(name, shape, dtype_name(source.dtype or dtype), origin=source)
         overridable = source.is_graph_input() and self.model.ir_version >= 4
         if source.is_initializer() and source.const_value is not None and not overridable:
-            value.constant = source.const_value.numpy
+            value.constant = partial(_read, source.const_value, name)
             value.shape = tuple(int(size) for size in source.const_value.shape)  # type: ignore[arg-type]
         self.values[source] = value
         return value
@@ -90,29 +93,46 @@ class Lift:
         """Lift one node."""
         inputs = [self.declare(value) for value in inputs_of(node)]
         outputs = [self.declare(value) for value in node.outputs]
-        lifted = None
-        if node.domain in STANDARD and node.op_type in self.operators:
-            lifted = self.operators[node.op_type](self, node)
-        if lifted is None:
-            lifted = self.opaque(node, inputs)
+        lifted = self.operation(node)
         if isinstance(lifted, Lifted):
             parts = [(lifted, outputs)]
         else:
-            parts = [(part, [output]) for part, output in zip(lifted, outputs, strict=True)]
+            parts = [(part, [output]) for part, output in zip(lifted or (), outputs, strict=False) if _is_read(output)]
+        if not all(self.note(part, results[0]) for part, results in parts) or not parts:
+            parts = [(Lifted(self.opaque(node), tuple(inputs)), outputs)]
         for part, results in parts:
-            shape = part.op.infer_shape([value.shape for value in part.inputs])
-            results[0].shape = _merge(results[0].shape, shape)
-            if results[0].dtype == UNDEFINED and not isinstance(part.op, Opaque) and part.inputs:
-                results[0].dtype = part.inputs[0].dtype
             self.graph.add(part.op, part.inputs, results, part.parameters, node)
             self.mark_constant(node, part.op, inputs, results)
 
-    def opaque(self, node: onnx_ir.Node, inputs: Sequence[Value]) -> Lifted:
-        """A node that no rewrite looks into."""
+    def operation(self, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
+        """What the algebra knows a node as; None where it does not."""
+        operator = self.operators.get(node.op_type) if self.is_standard(node) else None
+        try:
+            return None if operator is None else operator(self, node)
+        except Refusal:  # an input that must be known depends on data
+            return None
+
+    def note(self, lifted: Lifted, result: Value) -> bool:
+        """Note type and shape of a result as far as its operation tells; whether rewriting knows numbers of that type."""
+        typed = lifted.inputs
+        if isinstance(lifted.op, (Conv, ConvTranspose, Linear, Scale)):
+            typed += lifted.parameters
+        if result.dtype == UNDEFINED:
+            result.dtype = next((value.dtype for value in typed if value.dtype != UNDEFINED), UNDEFINED)
+        result.shape = _merge(result.shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
+        return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
+
+    def is_standard(self, node: onnx_ir.Node) -> bool:
+        """Whether a node means what the ONNX specification says."""
+        return node.domain in STANDARD and node.op_identifier() not in self.model.functions
+
+    def opaque(self, node: onnx_ir.Node) -> Opaque:
+        """A node that no rewrite looks into.  What an operator of a foreign domain does is not known: it may have an effect."""
         label = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
-        foldable = node.domain in STANDARD and node.op_type not in (*RANDOM, *QUANTISED) and not captured(node)
-        op = Opaque(label, lambda arrays: self.runtime.evaluate(node, arrays), foldable)
-        return Lifted(op, tuple(inputs))
+        nodes = [node, *(inner for body in bodies_of(node) for inner in body.all_nodes())]
+        foldable = not captured(node) and all(self.is_standard(n) and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
+        effect = any(n.domain not in STANDARD and n.op_identifier() not in self.model.functions for n in nodes)
+        return Opaque(label, partial(self.runtime.evaluate, node), foldable, effect)
 
     def mark_constant(self, node: onnx_ir.Node, op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         """Give `Value.constant` to results that depend on parameters alone."""
@@ -122,9 +142,22 @@ class Lift:
             if isinstance(op, Identity):
                 outputs[0].constant = inputs[0].constant
             elif not isinstance(op, Opaque) or op.foldable:
-                evaluated = cache(lambda: self.runtime.evaluate(node, [array_of(value) for value in inputs]))
+                folded = cache(partial(self.fold, node, inputs, outputs))
                 for index, value in enumerate(outputs):
-                    value.constant = partial(lambda index: evaluated()[index], index)
+                    value.constant = partial(lambda index: folded()[index], index)
+
+    def fold(self, node: onnx_ir.Node, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[NDArray]:
+        """The results of a node of constants alone, or a refusal where the runtime cannot tell."""
+        arrays = [array_of(value) for value in inputs]
+        try:
+            results = self.runtime.evaluate(node, arrays)
+        except Exception as error:  # a runtime may raise anything
+            refuse(f"onnxruntime does not run {describe(node)}: {next(iter(str(error).splitlines()), '')}")
+        for value, array in zip(outputs, results, strict=True):
+            value.dtype = array.dtype.name if value.dtype == UNDEFINED else value.dtype
+            if array.dtype.name != value.dtype:  # a type that numpy does not know, a sequence, text
+                refuse(f"{describe(node)} makes no array of numbers")
+        return results
 
     # What the operator functions below ask.
 
@@ -137,15 +170,21 @@ class Lift:
         source = node.inputs[index] if index < len(node.inputs) else None
         return None if source is None else self.declare(source)
 
-    def weight(self, node: onnx_ir.Node, index: int) -> NDArray | None:
-        """The array of a constant floating-point input, all numbers finite; None where it is not constant."""
-        value = self.optional(node, index)
-        if value is None or value.constant is None or value.dtype not in FLOATS:
-            return None
-        array = np.asarray(value.constant())
-        if not np.isfinite(np.sum(array)) and not np.isfinite(array).all():
+    def weight(self, node: onnx_ir.Node, index: int) -> NDArray:
+        """The array of a constant floating-point input, all numbers finite; refuses where it depends on data."""
+        value = self.data(node, index)
+        if value.constant is None or value.dtype not in FLOATS:
+            refuse(f"'{value.name}' depends on data")
+        array = array_of(value)
+        with np.errstate(all="ignore"):
+            total = np.sum(array)
+        if not np.isfinite(total) and not np.isfinite(array).all():
             raise ModelError(f"{describe(node)}: its weight '{value.name}' contains NaN or infinity")
         return array
+
+    def bias(self, node: onnx_ir.Node, index: int, channels: int) -> NDArray:
+        """The same of an optional input: zeros, a number each of `channels`, where it is not given."""
+        return np.zeros(channels) if self.optional(node, index) is None else self.weight(node, index)
 
     def parameters(self, node: onnx_ir.Node) -> tuple[Value, ...]:
         """All inputs but the first, those that are given."""
@@ -157,13 +196,28 @@ class Lift:
         return x
 
     def integers(self, node: onnx_ir.Node, index: int, attribute: str) -> list[int] | None:
-        """A list of integers that is an attribute in old opsets and a constant input in new ones."""
+        """A list of integers that is an attribute in old opsets and an input in new ones; None where it is not given.
+
+        Raises Refusal where it depends on data.
+        """
         if attribute in node.attributes:
             return list(node.attributes[attribute].as_ints())
         value = self.optional(node, index)
-        if value is None or value.constant is None:
+        if value is None:
             return None
-        return [int(number) for number in np.asarray(value.constant()).reshape(-1)]
+        if value.constant is None:
+            refuse(f"'{value.name}' depends on data")
+        return [int(number) for number in array_of(value).reshape(-1)]
+
+
+def attribute(node: onnx_ir.Node, name: str, default: Any) -> Any:
+    """The value of an attribute, or the default that its specification states."""
+    found = node.attributes.get(name)
+    return default if found is None else found.value
+
+
+def _is_read(value: Value) -> bool:
+    return bool(value.origin.uses()) or value.origin.is_graph_output()
 
 
 def describe(node: onnx_ir.Node) -> str:
@@ -171,16 +225,28 @@ def describe(node: onnx_ir.Node) -> str:
     return f"{node.op_type} '{node.name or node.outputs[0].name}'"
 
 
-def attribute(node: onnx_ir.Node, name: str, default: Any) -> Any:
-    """The value of an attribute, or the specification's default."""
-    found = node.attributes.get(name)
-    return default if found is None else found.value
+def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
+    """The tensor of a Constant node; None where it is text, or sparse.  (`get_const_tensor` renames the tensor.)"""
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    for name, given in node.attributes.items():
+        if name in types:
+            return onnx_ir.Tensor(np.array(given.value, types[name]))
+        if name == "value" and (tensor := given.as_tensor()).dtype != onnx_ir.DataType.STRING:
+            return tensor
+    return None
 
 
 def array_of(value: Value) -> NDArray:
     """The array of a constant value."""
     assert value.constant is not None
     return np.asarray(value.constant())
+
+
+def _read(tensor: onnx_ir.TensorProtocol, name: str) -> NDArray:
+    try:
+        return tensor.numpy()
+    except Exception as error:  # whatever is wrong with its bytes
+        raise ModelError(f"'{name}' cannot be read: {error}") from error
 
 
 def dtype_name(dtype: onnx_ir.DataType | None) -> str:

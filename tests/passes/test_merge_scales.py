@@ -25,7 +25,15 @@ def test_two_batch_norms_become_one_scale(rng):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [((4, 1), (1, 1)), ((1, 1), (4, 1)), ((1, 1), (1, 1)), ((7, 2), (7, 2)), ((7, 2), (7, -1)), ((1, 1), (7, 2)), ((7, -1), (1, 1))],
+    [
+        ((4, 1), (1, 1)),
+        ((1, 1), (4, 1)),
+        ((1, 1), (1, 1)),
+        ((7, 2), (7, 2)),
+        ((7, 2), (7, -1)),
+        ((1, 1), (7, 2)),
+        ((7, -1), (1, 1)),
+    ],
     ids=lambda scale: f"{scale[0]} on axis {scale[1]}",
 )
 def test_scales_of_one_axis_or_of_everything_merge(rng, first, second):

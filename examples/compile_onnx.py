@@ -1,0 +1,21 @@
+"""Compile an ONNX file from Python, and read what was done: python compile_onnx.py model.onnx plain.onnx"""
+
+from __future__ import annotations
+
+import sys
+
+import onnx
+
+import repcompiler
+
+source, target = sys.argv[1:]
+report = repcompiler.Report()
+try:
+    plain = repcompiler.compile(source, objective="latency", report=report)
+except (repcompiler.ModelError, repcompiler.VerificationError) as error:
+    sys.exit(f"{source}: {error}")
+
+onnx.save(plain, target)
+print(report)
+for declined in report.declined[:10]:
+    print(f"left as it was: '{declined.root}': {declined.rule}: {declined.reason}")

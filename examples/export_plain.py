@@ -1,0 +1,18 @@
+"""From a torch module to a plain ONNX file in one call, batch and image size free: python export_plain.py plain.onnx"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from mobileone import MobileOne, randomise_batch_norms
+
+import repcompiler
+
+model = randomise_batch_norms(MobileOne()).eval()
+repcompiler.export(
+    model,
+    sys.argv[1],
+    (torch.randn(1, 3, 224, 224),),
+    dynamic_axes={"x": {0: "batch", 2: "height", 3: "width"}},
+)

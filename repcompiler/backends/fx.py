@@ -1,0 +1,149 @@
+"""Patch traced regions so that they compute what the rewritten graph says.  What no rewrite touched stays the same object.
+
+New nodes go where the node stood whose result they inherit, so everything they read is computed before them.  A new module is
+named after the first linear module whose place it takes, with `_merged` behind it: `stages.0.conv_kxk.conv_merged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+from repcompiler.backends.fx_emit import Emit, Place
+from repcompiler.frontends.fx_memory import WRITES, attribute
+from repcompiler.frontends.fx_modules import MODULES
+from repcompiler.frontends.fx_run import SHAPE
+from repcompiler.frontends.fx_trace import regions
+from repcompiler.ir import Graph, Node, Value
+from repcompiler.ops import Constant
+
+LINEAR = tuple(kind for kind in MODULES if kind is nn.Linear or issubclass(kind, nn.modules.conv._ConvNd))
+
+
+def patch(model: fx.GraphModule, graph: Graph) -> None:
+    """Write `graph`, lifted from `model` and rewritten since, back into it."""
+    kept = {node.origin for node in graph.nodes}
+    new = {
+        value.origin: node for node in graph.nodes if node.origin is None for value in node.outputs if value.origin is not None
+    }
+    for _, region in regions(model):
+        Patch(region, graph, kept, new).run()
+
+
+class Patch:
+    """The patching of one region."""
+
+    def __init__(self, region: fx.GraphModule, graph: Graph, kept: set[fx.Node], new: dict[fx.Node, Node]) -> None:
+        self.region, self.graph, self.kept, self.new = region, graph, kept, new
+        self.written: dict[Value, fx.Node] = {}
+        self.replaceable: set[fx.Node] = set()
+        self.unread = {node for node in region.graph.nodes if not node.users}
+
+    def run(self) -> None:
+        """Add what is new, redirect its readers, and drop what nothing needs any more."""
+        order = list(self.region.graph.nodes)
+        gone = [node for node in order if node.op.startswith("call") and node not in self.kept]
+        self.replaceable = {*gone, *(node for node in order if node.op == "get_attr")}
+        if gone:
+            forwarded = {old.origin: old for old in self.graph.forwarded}
+            for node in order:
+                if node in self.new:
+                    with self.region.graph.inserting_before(node):
+                        node.replace_all_uses_with(self._write(self.new[node], node))
+                elif node in forwarded and node not in self.kept:
+                    with self.region.graph.inserting_before(node):
+                        node.replace_all_uses_with(self._value(forwarded[node], node))
+            self._erase(gone)
+        for node in self.region.graph.nodes:
+            node.meta.pop(SHAPE, None)
+            node.meta.pop(WRITES, None)
+        self.region.graph.lint()
+        self.region.recompile()
+
+    def _value(self, value: Value, place: fx.Node) -> fx.Node:
+        """The fx node of a value; one that a rewrite made is written where it is first read."""
+        while value in self.graph.forwarded:
+            value = self.graph.forwarded[value]
+        if value in self.written:
+            return self.written[value]
+        if isinstance(value.origin, fx.Node):
+            return value.origin
+        assert value.producer is not None
+        return self._write(value.producer, place)
+
+    def _write(self, node: Node, place: fx.Node) -> fx.Node:
+        operands = [self._value(value, place) for value in node.inputs]
+        emit = Emit(self.region, self._place(node, place))
+        self.written[node.output] = emit.operation(node.op, operands)
+        return self.written[node.output]
+
+    def _place(self, node: Node, place: fx.Node) -> Place:
+        replaced = self._replaced(place)
+        tensors = [tensor for part in replaced for tensor in self._tensors(part) if tensor.is_floating_point()]
+        like = next(iter([*tensors, *self.region.parameters(), *self.region.buffers()]), torch.empty(0))
+        trainable = any(tensor.requires_grad for tensor in tensors)
+        value = node.output
+        dtype = getattr(torch, value.dtype) if isinstance(node.op, Constant) and value.dtype else like.dtype
+        return Place(self._name(replaced, place), dtype, like.device, trainable, value.rank)
+
+    def _replaced(self, place: fx.Node) -> list[fx.Node]:
+        """What goes for a new value at `place`: the nodes behind it, back to those that stay, in order."""
+        found = {place}
+        pending = [place]
+        while pending:
+            for node in pending.pop().all_input_nodes:
+                if node not in found and node in self.replaceable:
+                    found.add(node)
+                    pending.append(node)
+        return sorted(found)
+
+    def _tensors(self, node: fx.Node) -> list[torch.Tensor]:
+        if node.op == "call_module":
+            module = self.region.get_submodule(str(node.target))
+            return [*module.parameters(), *module.buffers()]
+        value = attribute(self.region, node) if node.op == "get_attr" else None
+        return [value] if isinstance(value, torch.Tensor) else []
+
+    def _name(self, replaced: Sequence[fx.Node], place: fx.Node) -> str:
+        modules = [node for node in replaced if node.op == "call_module"]
+        linear = [node for node in modules if isinstance(self.region.get_submodule(str(node.target)), LINEAR)]
+        constants = [node for node in replaced if node.op == "get_attr"]
+        named = [*linear, *constants, *modules]
+        return str(named[0].target) if named else place.name
+
+    def _erase(self, gone: Sequence[fx.Node]) -> None:
+        """Take out the nodes that went, the constants that only they read, and the modules and parameters none is left of."""
+        targets = {}
+        for node in reversed(gone):
+            targets[str(node.target)] = node.op
+            self.region.graph.erase_node(node)
+        for node in reversed(self.region.graph.nodes):
+            if node.op == "get_attr" and not node.users and node not in self.unread:
+                targets[str(node.target)] = node.op
+                self.region.graph.erase_node(node)
+        called = {str(node.target) for node in self.region.graph.nodes if node.op in ("call_module", "get_attr")}
+        for target, op in targets.items():
+            if op in ("call_module", "get_attr") and not any(
+                _within(other, target) or _within(target, other) for other in called
+            ):
+                self._delete(target)
+
+    def _delete(self, target: str) -> None:
+        """Remove a module or tensor, and then each container around it that holds nothing more."""
+        path, _, name = target.rpartition(".")
+        owner = self.region.get_submodule(path)
+        delattr(owner, name)
+        while (
+            path
+            and type(owner) is nn.Module
+            and not any(True for _ in (*owner.children(), *owner.parameters(), *owner.buffers()))
+        ):
+            path, _, name = path.rpartition(".")
+            owner = self.region.get_submodule(path)
+            delattr(owner, name)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}.")

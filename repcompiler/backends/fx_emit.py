@@ -1,0 +1,198 @@
+"""From operations of the neutral graph to torch.fx nodes and the modules and parameters they need."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
+from torch import fx, nn
+
+from repcompiler.algebra import affine, known_zero
+from repcompiler.ops import (
+    Array,
+    AvgPool,
+    BatchNorm,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Identity,
+    Linear,
+    Op,
+    Pad,
+    Padding,
+    Scale,
+    Subsample,
+    Sum,
+)
+
+CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.Module]] = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d, 5: nn.ConvTranspose3d}
+POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something new goes: in whose place, of what type, and whether it is trained."""
+
+    name: str
+    """What its module or parameter is called, but for a suffix that makes it unique."""
+    dtype: torch.dtype
+    device: torch.device
+    trainable: bool
+    rank: int | None
+    """Of the result."""
+
+
+class Emit:
+    """Adds nodes at the insertion point of the region's graph."""
+
+    def __init__(self, region: fx.GraphModule, place: Place) -> None:
+        self.region, self.graph, self.place = region, region.graph, place
+
+    def operation(self, op: Op, x: Sequence[fx.Node]) -> fx.Node:
+        """The node that computes `op` of the nodes `x`."""
+        match op:
+            case Conv():
+                return self._conv(op, x[0])
+            case ConvTranspose():
+                return self._conv_transpose(op, x[0])
+            case Linear():
+                module = nn.Linear(op.in_channels, op.out_channels, not known_zero(op.bias), device="meta")
+                return self._module(module, x[0], op.weight, op.bias)
+            case Scale():
+                return self._scale(op.scale, op.shift, op.axis if op.channels > 1 else None, x[0])
+            case BatchNorm():
+                return self._scale(*affine(op, op.channels), 1, x[0])
+            case Sum():
+                return self._sum(op, x)
+            case Pad():
+                return self._pad(op.padding, x[0])
+            case AvgPool():
+                return self._average(op, x[0])
+            case Subsample():
+                every = (slice(None), slice(None), *(slice(None, None, step) for step in op.stride))
+                return self.graph.call_function(operator.getitem, (x[0], every))
+            case Identity():
+                return x[0]
+            case Constant():
+                return self._parameter("", op.array)
+        raise NotImplementedError(f"{op.kind} has no torch form")
+
+    def _conv(self, op: Conv, x: fx.Node) -> fx.Node:
+        even = all(before == after >= 0 for before, after in op.padding)
+        module = CONVOLUTIONS[op.weight.ndim](
+            op.in_channels,
+            op.out_channels,
+            op.kernel_size,
+            stride=op.stride,
+            padding=tuple(before for before, _ in op.padding) if even else 0,
+            dilation=op.dilation,
+            groups=op.groups,
+            bias=not known_zero(op.bias),
+            device="meta",
+        )
+        return self._module(module, x if even else self._pad(op.padding, x), op.weight, op.bias)
+
+    def _conv_transpose(self, op: ConvTranspose, x: fx.Node) -> fx.Node:
+        if any(before != after for before, after in op.padding):
+            raise NotImplementedError("a transposed convolution of uneven padding has no torch form")
+        module = TRANSPOSED[op.weight.ndim](
+            op.in_channels,
+            op.out_channels,
+            op.kernel_size,
+            stride=op.stride,
+            padding=tuple(before for before, _ in op.padding),
+            output_padding=op.output_padding,
+            dilation=op.dilation,
+            groups=op.groups,
+            bias=not known_zero(op.bias),
+            device="meta",
+        )
+        return self._module(module, x, op.weight, op.bias)
+
+    def _module(self, module: Any, x: fx.Node, weight: Array, bias: Array) -> fx.Node:
+        module.weight = nn.Parameter(self._tensor(weight), self.place.trainable)
+        if module.bias is not None:
+            module.bias = nn.Parameter(self._tensor(bias), self.place.trainable)
+        module.training = self.region.training
+        name = self._fresh("")
+        self.region.add_submodule(name, module)
+        return self.graph.call_module(name, (x,))
+
+    def _scale(self, scale: Array, shift: Array, axis: int | None, x: fx.Node) -> fx.Node:
+        """x * scale + shift along `axis`; by way of the last axis where it is not known how many come after it."""
+        rank = self.place.rank
+        behind = 0 if axis is None else -1 - axis if axis < 0 else 0 if rank is None else rank - 1 - axis
+        swapped = axis is not None and axis >= 0 and rank is None
+        if swapped:
+            x = self.graph.call_method("transpose", (x, axis, -1))
+        for function, array, neutral in ((operator.mul, scale, 1.0), (operator.add, shift, 0.0)):
+            if not np.all(array == neutral) or (function is operator.mul and known_zero(shift)):
+                parameter = self._parameter("scale" if function is operator.mul else "shift", array.reshape(-1, *(1,) * behind))
+                x = self.graph.call_function(function, (x, parameter))
+        return self.graph.call_method("transpose", (x, axis, -1)) if swapped else x
+
+    def _sum(self, op: Sum, terms: Sequence[fx.Node]) -> fx.Node:
+        signed = sorted(
+            zip(op.signs, terms, strict=True), key=lambda term: -term[0]
+        )  # a negative first term needs one more node
+        sign, total = signed[0]
+        if sign < 0:
+            total = self.graph.call_function(operator.neg, (total,))
+        for sign, term in signed[1:]:
+            total = self.graph.call_function(operator.add if sign > 0 else operator.sub, (total, term))
+        return total
+
+    def _pad(self, padding: Padding, x: fx.Node) -> fx.Node:
+        return self.graph.call_function(F.pad, (x, tuple(amount for pair in padding[::-1] for amount in pair)))
+
+    def _average(self, op: AvgPool, x: fx.Node) -> fx.Node:
+        if any(map(any, op.padding)):
+            x = self._pad(op.padding, x)
+        axes = len(op.stride)
+        divisor = (op.divisor,) if axes > 1 else ()
+        if axes == 1 and op.divisor != op.kernel_size[0]:
+            raise NotImplementedError("a one-dimensional average by another divisor has no torch form")
+        return self.graph.call_function(POOLS[axes], (x, op.kernel_size, op.stride, 0, False, True, *divisor))
+
+    def _parameter(self, suffix: str, array: Array) -> fx.Node:
+        """A get_attr of a new parameter, or of a buffer where it is not trained."""
+        name = self._fresh(suffix)
+        path, _, leaf = name.rpartition(".")
+        owner = self.region
+        for part in path.split(".") if path else ():
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = getattr(owner, part)
+        tensor = self._tensor(array)
+        if self.place.trainable and tensor.is_floating_point():
+            owner.register_parameter(leaf, nn.Parameter(tensor))
+        else:
+            owner.register_buffer(leaf, tensor)
+        return self.graph.get_attr(name)
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        if array.dtype.kind in "iub":
+            return torch.tensor(array, device=self.place.device)
+        return torch.tensor(np.asarray(array, np.float64)).to(self.place.device, self.place.dtype)
+
+    def _fresh(self, suffix: str) -> str:
+        """A path that nothing in the region has."""
+        wish = f"{self.place.name}_merged" + (f"_{suffix}" if suffix else "")
+        name, count = wish, 1
+        while _has(self.region, name):
+            name, count = f"{wish}_{count}", count + 1
+        return name
+
+
+def _has(module: Any, path: str) -> bool:
+    for part in path.split("."):
+        if not hasattr(module, part):
+            return False
+        module = getattr(module, part)
+    return True

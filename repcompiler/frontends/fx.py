@@ -1,0 +1,226 @@
+"""A torch model as a document: trace, lift, patch, run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from repcompiler.backends.fx import patch
+from repcompiler.cost import macs
+from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
+from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_lift import ELEMENTWISE, lift, operator_name
+from repcompiler.frontends.fx_run import (
+    AXES,
+    Values,
+    bind,
+    call,
+    from_numpy,
+    learn_shapes,
+    make_up,
+    observe,
+    outputs_of,
+    replace_tensors,
+    runnable,
+    tensors_of,
+    to_numpy,
+)
+from repcompiler.frontends.fx_settle import settle_assertions, settle_writes
+from repcompiler.frontends.fx_trace import copy_module, regions, trace_model
+from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
+
+
+class FxDocument:
+    """A traced model.  Made by `trace`; `values` is what it has been run on, `given` says that the user gave that."""
+
+    def __init__(self, region: fx.GraphModule, values: Values | None, given: bool, specs: Sequence[InputSpec]) -> None:
+        self.region, self.values, self.given, self.specs = region, values, given, specs
+        self._running: fx.GraphModule | None = None
+        self._reference: fx.GraphModule | None = None
+
+    @classmethod
+    def trace(cls, model: nn.Module, example_inputs: Any = None) -> FxDocument:
+        """From a module in eval mode, which is copied.
+
+        `example_inputs`: a tensor, a tuple of positional arguments, or a dict of keyword arguments.  Without, inputs are made
+        up where a convolution says what the model takes.  The traced model must agree with the model itself on them.
+
+        Raises ModelError: the model is in training mode, cannot be copied, traced or run on its examples, says something else
+        when traced, or has weights that no result can be computed with.
+        """
+        if model.training:
+            raise ModelError(f"{type(model).__name__} is in training mode: call .eval() before compiling it")
+        args, kwargs = _arguments(example_inputs)
+        original = copy_module(model)
+        region = trace_model(copy_module(original, (*original.parameters(), *original.buffers())), args, kwargs)
+        given = example_inputs is not None
+        specs = [] if given else guess_inputs(region)
+        values = None
+        for candidate in [bind(region, args, kwargs)] if given else make_up(region, specs):
+            try:
+                expected = _outputs(original, args if given else candidate, kwargs)
+            except Exception as error:
+                if given:
+                    raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
+                continue
+            actual, seen = observe(region, candidate)
+            if not _close(expected, actual) and _close(expected, _outputs(original, args if given else candidate, kwargs)):
+                raise ModelError(
+                    f"{type(model).__name__} computes something else when torch.fx traces it: its forward decides in Python; "
+                    "give a GraphModule, such as torch.export.export(model, inputs).module()"
+                )
+            specs, values = learn_shapes(region, candidate, seen), candidate
+            break
+        settle_assertions(region)
+        settle_writes(region)
+        check_weights(lift(region))
+        return cls(region, values, given, specs)
+
+    @property
+    def model(self) -> fx.GraphModule:
+        """The GraphModule."""
+        return self.region
+
+    def fork(self) -> FxDocument:
+        """A copy of the structure; tensors are shared (they are never written to)."""
+        region = copy_module(self.region, (*self.region.parameters(), *self.region.buffers()))
+        return FxDocument(region, self.values, self.given, self.specs)
+
+    def lift(self) -> Graph:
+        """The neutral graph of all traced parts, side by side."""
+        return lift(self.region)
+
+    def patch(self, graph: Graph) -> None:
+        """Write the rewritten graph back."""
+        patch(self.region, graph)
+        self._running = self._reference = None
+
+    def save(self, path: Path) -> None:
+        """Pickle the model to a file, as `torch.save` does."""
+        with TemporaryDirectory(prefix=".repc-", dir=path.parent) as folder:
+            torch.save(self.region, Path(folder) / path.name)
+            os.replace(Path(folder) / path.name, path)
+
+    def statistics(self) -> Statistics:
+        """Calls in the traced parts; trainable or frozen parameters; bytes of parameters and buffers.
+
+        Multiply-accumulates are counted at the size of the example inputs, or of the made-up ones.
+        """
+        operators: Counter[str] = Counter()
+        for _, region in regions(self.region):
+            modules = dict(region.named_modules())
+            operators.update(operator_name(node, modules) for node in region.graph.nodes if node.op.startswith("call"))
+        shapes = {}
+        if self.values is not None:
+            _, seen = observe(self.region, self.values)
+            shapes = {key: next(iter(found.shapes)) for key, found in seen.items() if len(found.shapes) == 1}
+        outputs = [(node.op, node.output) for node in self.lift().nodes]
+        total = sum(macs(op, shapes.get(value.name.rpartition("/")[::2], value.shape)) for op, value in outputs)
+        tensors = [*self.region.parameters(), *self.region.buffers()]
+        numbers = sum(parameter.numel() for parameter in self.region.parameters())
+        return Statistics(operators, numbers, total, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    def inputs(self) -> Sequence[InputSpec]:
+        """What `run` is fed, by name."""
+        return self.specs
+
+    def examples(self) -> Sequence[Feeds]:
+        """What the user gave."""
+        if self.values is None or not self.given:
+            return []
+        return [{name: to_numpy(tensor) for name, tensor in tensors_of(self.region, self.values).items()}]
+
+    def run(self, feeds: Feeds) -> Sequence[NDArray]:
+        """In eager torch and the model's own precision."""
+        self._running = self._running or runnable(self.region)
+        return [to_numpy(tensor) for tensor in call(self._running, self._fed(feeds, double=False))]
+
+    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
+        """The same in double precision."""
+        if self._reference is None:
+            self._reference = copy_module(self.region).double()
+        return [to_numpy(tensor) for tensor in call(self._reference, self._fed(feeds, double=True))]
+
+    def _fed(self, feeds: Feeds, double: bool) -> Values:
+        if self.values is None:
+            kinds = {spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in self.specs}
+            values: Values = tuple(kinds.values())
+        else:
+            kinds, values = tensors_of(self.region, self.values), self.values
+        likes = {name: like.double() if double and like.is_floating_point() else like for name, like in kinds.items()}
+        return replace_tensors(values, (from_numpy(feeds[name], like) for name, like in likes.items()))
+
+
+def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:
+    """What the model seems to take: the channels and rank of what a convolution reads, if only after elementwise operations."""
+    dtype = next((str(p.dtype) for p in region.parameters() if p.is_floating_point()), "torch.float32").removeprefix("torch.")
+    inputs = [value for value in lift(region).inputs if value.origin.graph is region.graph and not value.origin.args]
+    return [InputSpec(value.name, _taken(value), dtype) for value in inputs]
+
+
+def _taken(value: Value) -> Shape | None:
+    pending = [value]
+    for value in pending:
+        for user in value.uses:
+            if isinstance(user.op, (Conv, ConvTranspose)):
+                return ("batch", user.op.in_channels, *AXES[user.op.weight.ndim])
+            if isinstance(user.op, Linear):
+                return ("batch", user.op.in_channels)
+            if not isinstance(user.op, Opaque) or user.op.label.lower() in ELEMENTWISE:
+                pending.append(user.output)
+    return None
+
+
+def check_weights(graph: Graph) -> None:
+    """Raise ModelError where a linear operation has weights that no result can be computed with."""
+    for node in graph.nodes:
+        if not isinstance(node.op, (Conv, ConvTranspose, Linear, BatchNorm)):
+            continue
+        names = [
+            str(origin.target)
+            for origin in (node.origin, *node.origin.all_input_nodes)
+            if origin.op in ("call_module", "get_attr")
+        ]
+        name = names[0] if names else node.origin.name
+        for field, array in vars(node.op).items():
+            if isinstance(array, np.ndarray) and not np.isfinite(array).all():
+                raise ModelError(f"'{name}' has NaN or infinity in its {field}")
+        if isinstance(node.op, BatchNorm) and not (node.op.var + node.op.eps > 0).all():
+            raise ModelError(f"'{name}' normalises by the root of a number that is not positive: its variance plus eps")
+
+
+def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments."""
+    if example_inputs is None:
+        return (), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    return (tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)), {}
+
+
+def _outputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors a model returns; whatever it does to itself happens to a copy."""
+    with torch.no_grad():
+        return outputs_of(copy_module(model, model.parameters())(*args, **kwargs))
+
+
+def _close(expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> bool:
+    """Equal up to what the order of a parallel sum may change."""
+    try:
+        torch.testing.assert_close(list(actual), list(expected), equal_nan=True)
+    except AssertionError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,115 @@
+"""Sums, differences, products and quotients of torch: of two tensors, or of one and a constant along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from torch import fx
+
+from repcompiler.algebra import float64
+from repcompiler.frontends.fx_modules import Unliftable
+from repcompiler.ir import Shape
+from repcompiler.ops import Array, Op, Scale, Sum
+
+
+class Context(Protocol):
+    """What an entry may ask about its arguments."""
+
+    def constant(self, arg: Any) -> Array | None:
+        """The array of a number, or of what depends on parameters alone; None for all else."""
+
+    def shape(self, arg: Any) -> Shape | None:
+        """As far as it is known."""
+
+    def is_floating(self, arg: Any) -> bool:
+        """Whether it is certainly a floating-point tensor."""
+
+
+Lifted = tuple[Op, tuple[fx.Node, ...]]
+"""An operation and what it is applied to."""
+
+
+Entry = Callable[..., Lifted]
+"""Reads a call: the context first, then the arguments as torch names them."""
+
+
+def add(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
+    """x + alpha other, either of them perhaps a constant."""
+    if type(alpha) not in (int, float):
+        raise Unliftable
+    left, right = c.constant(x), c.constant(other)
+    if left is None and right is None:
+        if abs(alpha) != 1 or not (c.is_floating(x) or c.is_floating(other)):
+            raise Unliftable
+        return Sum((1, int(alpha))), (tensor(x), tensor(other))
+    if left is None:
+        axis, shift = per_channel(c, x, right)
+        return Scale(np.ones(1), alpha * shift, axis), (tensor(x),)
+    axis, shift = per_channel(c, other, left)
+    return Scale(np.full(1, float(alpha)), shift, axis), (tensor(other),)
+
+
+def sub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
+    """x - alpha other."""
+    if type(alpha) not in (int, float):
+        raise Unliftable
+    return add(c, x, other, alpha=-alpha)
+
+
+def mul(c: Context, x: Any, other: Any) -> Lifted:
+    """x other, one of them a constant."""
+    factor = c.constant(other)
+    if factor is None:
+        x, factor = other, c.constant(x)
+    axis, scale = per_channel(c, x, factor)
+    return Scale(scale, np.zeros(1), axis), (tensor(x),)
+
+
+def div(c: Context, x: Any, other: Any) -> Lifted:
+    """x / other, a constant that is nowhere zero."""
+    divisor = c.constant(other)
+    if divisor is None or not np.all(divisor):
+        raise Unliftable
+    axis, scale = per_channel(c, x, 1.0 / float64(divisor))
+    return Scale(scale, np.zeros(1), axis), (tensor(x),)
+
+
+def neg(c: Context, x: Any) -> Lifted:
+    """-x."""
+    return mul(c, x, -1.0)
+
+
+def tensor(arg: Any) -> fx.Node:
+    """An argument that is computed, as an operand."""
+    if not isinstance(arg, fx.Node):
+        raise Unliftable
+    return arg
+
+
+def per_channel(c: Context, x: Any, array: Array | None) -> tuple[int, Array]:
+    """The axis of `x` along which a broadcast constant varies, and its numbers there; refuses one that would enlarge `x`."""
+    if array is None or not c.is_floating(x):
+        raise Unliftable
+    vector, shape = float64(array), c.shape(x)
+    if vector.ndim == 0:
+        return 1, vector.reshape(1)
+    if shape is None or vector.ndim > len(shape):
+        raise Unliftable
+    if vector.size == 1:
+        return 1, vector.reshape(1)
+    wide = [axis for axis, size in enumerate(vector.shape, len(shape) - vector.ndim) if size != 1]
+    if len(wide) != 1 or shape[wide[0]] != vector.size:
+        raise Unliftable
+    return wide[0], vector.reshape(-1)
+
+
+ARITHMETIC: Mapping[str, Entry] = {
+    **dict.fromkeys(("add", "add_"), add),
+    **dict.fromkeys(("sub", "sub_", "subtract", "subtract_"), sub),
+    **dict.fromkeys(("mul", "mul_", "multiply", "multiply_"), mul),
+    **dict.fromkeys(("div", "div_", "divide", "divide_", "true_divide", "true_divide_"), div),
+    **dict.fromkeys(("neg", "neg_", "negative", "negative_"), neg),
+}
+"""Methods by name; most are functions of torch and of aten too."""

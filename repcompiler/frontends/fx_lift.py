@@ -1,0 +1,180 @@
+"""From torch.fx regions to the neutral graph, all of them side by side in one.
+
+Each fx node becomes one value, made by an operation that the algebra knows or by an opaque one; get_attr nodes are constants,
+and so is what is computed from them alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from repcompiler.frontends import fx_memory
+from repcompiler.frontends.fx_functions import call_op
+from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, written_by
+from repcompiler.frontends.fx_modules import Unliftable, floating, module_op
+from repcompiler.frontends.fx_run import SHAPE, to_numpy
+from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions
+from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ops import Array, Identity, Op, Opaque
+from repcompiler.refusal import Refusal, refuse
+
+# fmt: off
+ELEMENTWISE = frozenset((
+    "relu", "relu6", "leakyrelu", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid",
+    "logsigmoid", "hardsigmoid", "hardswish", "hardtanh", "tanh", "softplus", "softsign", "clamp", "abs", "exp", "dropout",
+))
+# fmt: on
+"""Modules, functions and methods that keep the shape and type of a floating-point tensor."""
+
+
+def lift(model: fx.GraphModule) -> Graph:
+    """The neutral graph of all regions of a model."""
+    graph = Graph()
+    for path, region in regions(model):
+        Lift(region, f"{path}/" if path else "", graph).run()
+    return graph
+
+
+class Lift:
+    """The lifting of one region; what `fx_functions` asks about arguments it asks of this."""
+
+    def __init__(self, region: fx.GraphModule, prefix: str, graph: Graph) -> None:
+        self.region, self.prefix, self.graph = region, prefix, graph
+        self.modules = dict(region.named_modules())
+        self.memory = fx_memory.analyse(region)
+        self.values: dict[fx.Node, Value] = {}
+        self.computed: dict[fx.Node, Any] = {}
+
+    def run(self) -> None:
+        """Add the region to the graph."""
+        for node in self.region.graph.nodes:
+            if node.op == "output":
+                self.graph.outputs += [self.values[value] for value in node.all_input_nodes]
+                continue
+            value = self.values[node] = Value(self.prefix + node.name, origin=node, dtype="")
+            if SHAPE in node.meta:
+                value.shape, value.dtype = node.meta[SHAPE]
+            if node.op == "placeholder":
+                self.graph.inputs.append(value)
+            elif node.op == "get_attr":
+                self._get_attr(node, value)
+            else:
+                self._call(node, value)
+
+    def _get_attr(self, node: fx.Node, value: Value) -> None:
+        tensor = attribute(self.region, node)
+        if isinstance(tensor, torch.Tensor):
+            value.shape, value.dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+            if not self.memory.is_written(tensor):
+                value.constant = partial(self._array, node)
+
+    def _call(self, node: fx.Node, value: Value) -> None:
+        effect = self._has_effect(node)
+        operands = node.all_input_nodes
+        op: Op = Opaque(operator_name(node, self.modules), effect=effect)
+        if node in self.memory.fenced:
+            pass
+        elif not effect and operands and node.op != "call_module" and all(self.values[n].constant for n in operands):
+            value.constant = partial(self._array, node)
+        else:
+            with suppress(Unliftable):
+                op, operands = self._op(node)
+        inputs = [self.values[operand] for operand in operands]
+        read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
+        self.graph.add(op, inputs, [value], read, node)
+        if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
+            shapes = [operand.shape for operand in inputs]
+            value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
+            passes_on = isinstance(op, (Identity, Opaque))
+            value.dtype = value.dtype or (inputs[0].dtype if passes_on else self._float(inputs))
+
+    def _op(self, node: fx.Node) -> tuple[Op, list[fx.Node]]:
+        """What the algebra knows a node as, and the operands it is applied to."""
+        if node.op != "call_module":
+            op, operands = call_op(self, node.target, node.args, node.kwargs)
+            return op, list(operands)
+        module = self.modules[str(node.target)]
+        if node.kwargs or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+            raise Unliftable
+        if any(self.memory.is_written(tensor) for tensor in (*module.parameters(), *module.buffers())):
+            raise Unliftable
+        op, rank = module_op(module)
+        operand = self.values[node.args[0]]
+        if rank is not None and operand.rank not in (None, rank):
+            raise Unliftable  # one image without a batch
+        if rank is not None and operand.shape is None:
+            operand.shape = (None,) * rank
+        return op, [node.args[0]]
+
+    def constant(self, arg: Any) -> Array | None:
+        if type(arg) in (int, float):
+            return np.asarray(arg, np.float64)
+        if not isinstance(arg, fx.Node) or self.values[arg].constant is None:
+            return None
+        try:
+            tensor = self._compute(arg)
+        except Refusal as refusal:
+            raise Unliftable from refusal
+        return floating(tensor) if isinstance(tensor, torch.Tensor) else None
+
+    def shape(self, arg: Any) -> Shape | None:
+        return self.values[arg].shape
+
+    def is_floating(self, arg: Any) -> bool:
+        return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype
+
+    def _float(self, inputs: list[Value]) -> str:
+        return next((value.dtype for value in inputs if "float" in value.dtype), "float32")
+
+    def _array(self, node: fx.Node) -> Array:
+        """The array of a node that depends on parameters alone; refuses what is no tensor, or is random."""
+        result = self._compute(node)
+        if not isinstance(result, torch.Tensor):
+            refuse("it is no tensor")
+        return to_numpy(result)
+
+    def _compute(self, node: fx.Node) -> Any:
+        """What such a node evaluates to, in eager torch and in the model's own precision."""
+        if node not in self.computed:
+            self.computed[node] = attribute(self.region, node) if node.op == "get_attr" else self._evaluate(node)
+        return self.computed[node]
+
+    def _evaluate(self, node: fx.Node) -> Any:
+        written = written_by(node, self.modules)
+
+        def value(operand: fx.Node) -> Any:
+            result = self._compute(operand)
+            return result.clone() if operand in written else result
+
+        args: Any = fx.map_arg(node.args, value)
+        kwargs: Any = fx.map_arg(node.kwargs, value)
+        target: Any = node.target
+        if isinstance(target, str):
+            target, args = getattr(args[0], target), args[1:]
+        try:
+            with torch.no_grad(), Deterministic():
+                return target(*args, **kwargs)
+        except TypeError as error:
+            refuse(str(error))
+
+    def _has_effect(self, node: fx.Node) -> bool:
+        """Whether an unread node must run all the same."""
+        if node.op == "call_module":
+            module = self.modules[str(node.target)]
+            return has_hooks(module) or not (is_builtin(module) or isinstance(module, fx.GraphModule))
+        visible = [value for value in written_by(node, self.modules) if not is_private_write(node, value, self.modules)]
+        return bool(visible) or node.is_impure() or not is_known(node)
+
+
+def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:
+    """The name of the module's class, the function or the method."""
+    if node.op == "call_module":
+        return type(modules[str(node.target)]).__name__
+    target = node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else node.target
+    return target if isinstance(target, str) else str(getattr(target, "__name__", "function"))

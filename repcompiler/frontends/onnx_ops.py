@@ -1,0 +1,184 @@
+"""The ONNX operators that the algebra understands: one function each, in the table `OPERATORS`.
+
+Each returns what `Lift` is to put in the node's place (`Lifted`); None, or a refusal, where this node has a form outside the
+algebra.  Attribute defaults are those of the ONNX operator specification.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_channels import concat, gather, reshape, shape, split, transpose
+from repcompiler.frontends.onnx_lift import (
+    Lift,
+    Lifted,
+    NDArray,
+    Operator,
+    array_of,
+    attribute,
+    constant_tensor,
+    describe,
+    dtype_name,
+)
+from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
+from repcompiler.ir import Shape
+from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, Identity, Linear, Scale, Sum
+
+
+def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    x, weight = lift.data(node), lift.weight(node, 1)
+    bias = lift.bias(node, 2, weight.shape[0])
+    spatial = weight.ndim - 2
+    ones = (1,) * spatial
+    stride, dilation = tuple(attribute(node, "strides", ones)), tuple(attribute(node, "dilations", ones))
+    extent = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    padding = padding_of(node, spatial, extent, stride, x)
+    op = Conv(weight, bias, stride, padding, dilation, attribute(node, "group", 1))
+    return Lifted(op, (lift.expect(x, (None, op.in_channels) + (None,) * spatial),), lift.parameters(node))
+
+
+def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    x, weight = lift.data(node), lift.weight(node, 1)
+    if "output_shape" in node.attributes or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return None
+    spatial, groups = weight.ndim - 2, attribute(node, "group", 1)
+    ones, zeros = (1,) * spatial, (0,) * spatial
+    op = ConvTranspose(
+        weight,
+        lift.bias(node, 2, weight.shape[1] * groups),
+        tuple(attribute(node, "strides", ones)),
+        padding_of(node, spatial, ones, ones, x),
+        tuple(attribute(node, "output_padding", zeros)),
+        tuple(attribute(node, "dilations", ones)),
+        groups,
+    )
+    return Lifted(op, (lift.expect(x, (None, op.in_channels) + (None,) * spatial),), lift.parameters(node))
+
+
+def _batch_norm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    if attribute(node, "training_mode", 0) or len(node.outputs) > 1 or not attribute(node, "spatial", 1):
+        return None
+    gamma, beta, mean, var = (lift.weight(node, index) for index in range(1, 5))
+    eps = float(np.float32(attribute(node, "epsilon", 1e-5)))
+    if wrong := int(np.sum(var.astype(np.float64) + eps <= 0)):
+        raise ModelError(f"{describe(node)}: var + eps is not positive in {wrong} of its channels: it gives NaN")
+    return Lifted(BatchNorm(gamma, beta, mean, var, eps), (lift.data(node),), lift.parameters(node))
+
+
+def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    weight = lift.weight(node, 1)
+    weight = weight if attribute(node, "transB", 0) else weight.T
+    bias = lift.bias(node, 2, weight.shape[0])
+    if attribute(node, "transA", 0) or bias.size not in (1, weight.shape[0]) or bias.shape[:-1] not in ((), (1,)):
+        return None  # a bias for each row of the batch
+    bias = np.broadcast_to(bias.reshape(-1), weight.shape[:1])
+    alpha, beta = float(attribute(node, "alpha", 1.0)), float(attribute(node, "beta", 1.0))
+    weight = weight if alpha == 1 else alpha * weight.astype(np.float64)
+    bias = bias if beta == 1 else beta * bias.astype(np.float64)
+    return Lifted(Linear(weight, bias), (lift.expect(lift.data(node), (None, weight.shape[1])),), lift.parameters(node))
+
+
+def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    weight = lift.weight(node, 1)
+    if weight.ndim != 2 or lift.data(node).rank == 1:
+        return None
+    return Lifted(Linear(weight.T, np.zeros(weight.shape[1])), (lift.data(node),), lift.parameters(node))
+
+
+def _elementwise(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Add, Sub, Mul, Div: a scale where one side is a constant a channel, a sum where neither is constant."""
+    left, right = lift.data(node, 0), lift.data(node, 1)
+    kind = node.op_type
+    if left.constant is None and right.constant is None:
+        signs = {"Add": (1, 1), "Sub": (1, -1)}.get(kind)
+        return Lifted(Sum(signs), (left, right)) if signs else None
+    x, constant = (right, left) if left.constant is not None else (left, right)
+    if x.constant is not None or (kind == "Div" and constant is left):
+        return None
+    channels = per_channel(array_of(constant), x.shape)
+    if channels is None:
+        return None
+    vector, axis = channels
+    one, zero = np.ones(1), np.zeros(1)
+    with np.errstate(all="ignore"):
+        t, s = {
+            "Add": (one, vector),
+            "Sub": (one, -vector) if constant is right else (-one, vector),
+            "Mul": (vector, zero),
+            "Div": (1 / vector, zero),
+        }[kind]
+    if not (np.isfinite(t).all() and np.isfinite(s).all()):
+        return None
+    return Lifted(Scale(t, s, axis), (x,), (constant,))
+
+
+def per_channel(array: NDArray, shape: Shape | None) -> tuple[NDArray, int] | None:
+    """A broadcast constant as (vector, axis), where it varies along one axis of `shape` at most and does not enlarge it."""
+    vector = array.astype(np.float64).reshape(-1)
+    if array.ndim > len(shape or ()) or not array.size:
+        return None
+    if array.size == 1:
+        return vector, 1
+    assert shape is not None
+    axis = next(index for index, size in enumerate(array.shape) if size > 1) + len(shape) - array.ndim
+    if shape[axis] != array.size or axis == 0:
+        return None  # it varies along several axes, or would enlarge one whose extent is 1 or unknown
+    return vector, axis
+
+
+def _sum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    values = [lift.data(node, index) for index in range(len(node.inputs))]
+    if any(value.constant is not None for value in values):
+        return None
+    return Lifted(Sum((1,) * len(values)), tuple(values))
+
+
+def _identity(lift: Lift, node: onnx_ir.Node) -> Lifted:
+    return Lifted(Identity(), (lift.data(node),), lift.parameters(node))
+
+
+def _dropout(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Inference only: no mask asked for, and no training_mode input but a constant false."""
+    mode = lift.optional(node, 2)
+    training = mode is not None and (mode.constant is None or bool(np.any(mode.constant())))
+    return None if training or len(node.outputs) > 1 else _identity(lift, node)
+
+
+def _cast(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    target = dtype_name(onnx_ir.DataType(attribute(node, "to", 0)))
+    return _identity(lift, node) if lift.data(node).dtype == target else None
+
+
+def _constant(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    tensor = constant_tensor(node)
+    return None if tensor is None else Lifted(Constant(tensor.numpy()), ())
+
+
+OPERATORS: dict[str, Operator] = {
+    "Add": _elementwise,
+    "AveragePool": average_pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": _cast,
+    "Concat": concat,
+    "Constant": _constant,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Div": _elementwise,
+    "Dropout": _dropout,
+    "Gemm": _gemm,
+    "Gather": gather,
+    "Identity": _identity,
+    "MatMul": _matmul,
+    "MaxPool": max_pool,
+    "Mul": _elementwise,
+    "Pad": pad,
+    "Reshape": reshape,
+    "Shape": shape,
+    "Slice": slice_,
+    "Split": split,
+    "Sub": _elementwise,
+    "Sum": _sum,
+    "Transpose": transpose,
+}

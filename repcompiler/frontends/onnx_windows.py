@@ -1,0 +1,110 @@
+"""The ONNX operators that move a window over the spatial axes and have no weight: pooling, padding, cropping, sampling.
+
+One function each, as in `repcompiler.frontends.onnx_ops`; also the padding that all windows share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.frontends.onnx_lift import Lift, Lifted, attribute
+from repcompiler.ir import Dim, Value
+from repcompiler.ops import AvgPool, Pad, Padding, Select, Subsample
+from repcompiler.refusal import refuse
+
+END = 2**31 - 1
+"""An end this large means 'to the end' in a Slice."""
+
+
+def padding_of(node: onnx_ir.Node, spatial: int, extent: Sequence[int], stride: Sequence[int], x: Value) -> Padding:
+    """Explicit padding, whatever `auto_pad` says; refuses where SAME depends on a size that is not known."""
+    auto = attribute(node, "auto_pad", "NOTSET")
+    if auto == "NOTSET":
+        pads = attribute(node, "pads", (0,) * (2 * spatial))
+        return tuple(zip(pads[:spatial], pads[spatial:], strict=True))
+    if auto == "VALID":
+        return ((0, 0),) * spatial
+    result = []
+    for size, reach, step in zip(x.spatial(spatial), extent, stride, strict=True):
+        if step != 1 and size is None:
+            refuse("its padding depends on the size of the image (auto_pad)")
+        covered = 0 if size is None else (-(-size // step) - 1) * step + reach - size
+        total = max(reach - 1 if step == 1 else covered, 0)
+        result.append((total // 2, total - total // 2) if auto == "SAME_UPPER" else (total - total // 2, total // 2))
+    return tuple(result)
+
+
+def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """An average over whole windows, padded zeros counted in."""
+    x, kernel = lift.data(node), tuple(attribute(node, "kernel_shape", ()))
+    ones = (1,) * len(kernel)
+    stride = tuple(attribute(node, "strides", ones))
+    padding = padding_of(node, len(kernel), kernel, stride, x)
+    if attribute(node, "ceil_mode", 0) or any(d != 1 for d in attribute(node, "dilations", ones)):
+        return None
+    if any(map(any, padding)) and not attribute(node, "count_include_pad", 0):
+        return None
+    return Lifted(AvgPool(kernel, stride, padding, int(np.prod(kernel))), (x,))
+
+
+def max_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """A window of one pixel only samples."""
+    kernel = tuple(attribute(node, "kernel_shape", ()))
+    padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if any(k != 1 for k in kernel) or padded or attribute(node, "ceil_mode", 0) or len(node.outputs) > 1:
+        return None
+    return Lifted(Subsample(tuple(attribute(node, "strides", (1,) * len(kernel)))), (lift.data(node),))
+
+
+def pad(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Zeros, or a crop, on the spatial axes."""
+    x = lift.data(node)
+    pads, fill, axes = lift.integers(node, 1, "pads"), lift.optional(node, 2), lift.integers(node, 3, "axes")
+    zero = attribute(node, "value", 0.0) == 0 and (fill is None or (fill.constant is not None and not np.any(fill.constant())))
+    if attribute(node, "mode", "constant") != "constant" or pads is None or not zero or x.rank is None or x.rank < 3:
+        return None
+    axes = list(range(x.rank)) if axes is None else [axis % x.rank for axis in axes]
+    amounts = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+    if any(amounts.get(axis, (0, 0)) != (0, 0) for axis in (0, 1)):
+        return None
+    return Lifted(Pad(tuple(amounts.get(axis, (0, 0)) for axis in range(2, x.rank))), (x,), lift.parameters(node))
+
+
+def slice_(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Some channels; or a crop of the spatial axes, or every s-th pixel of them, the first included."""
+    x = lift.data(node)
+    starts, ends = lift.integers(node, 1, "starts"), lift.integers(node, 2, "ends")
+    axes, steps = lift.integers(node, 3, "axes"), lift.integers(node, 4, "steps")
+    if starts is None or ends is None or x.shape is None or len(x.shape) < 3:
+        return None
+    rank = len(x.shape)
+    if axes is not None and [axis % rank for axis in axes] == [1] and isinstance(x.shape[1], int):
+        index = range(x.shape[1])[slice(starts[0], ends[0], steps[0] if steps else 1)]
+        return Lifted(Select(tuple(index)), (x,), lift.parameters(node)) if index else None
+    crop, stride = [(0, 0)] * rank, [1] * rank
+    for axis, start, end, step in zip(axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True):
+        first, last = _ends(x.shape[axis], start, end)
+        if first < 0 or last > 0 or step < 1 or (step > 1 and (first or last)):
+            return None
+        crop[axis], stride[axis] = (-first, last), step
+    if any(map(any, crop[:2])) or any(step > 1 for step in stride[:2]):
+        return None
+    cropped, sampled = any(map(any, crop)), any(step > 1 for step in stride)
+    if cropped and sampled:
+        return None
+    return Lifted(Subsample(tuple(stride[2:])) if sampled else Pad(tuple(crop[2:])), (x,), lift.parameters(node))
+
+
+def _ends(size: Dim, start: int, end: int) -> tuple[int, int]:
+    """The first pixel of a slice counted from the front, and its end counted from the back (0: all; negative: so many less).
+
+    What cannot be said so without knowing the size comes back as a first pixel below 0 or an end above 0; so does a slice
+    that is empty.
+    """
+    if not isinstance(size, int):
+        return start, 0 if end >= END else end or 1
+    start, end = (min(max(bound + size if bound < 0 else bound, 0), size) for bound in (start, end))
+    return (start, end - size) if start < end else (-1, 1)
