@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mobileone import MobileOne, randomise_batch_norms
+from mobileone import MobileOne, settle_batch_norms
 
 import repcompiler
 
-model = randomise_batch_norms(MobileOne()).eval()
+model = settle_batch_norms(MobileOne())
 plain = repcompiler.compile(model)
 
 image = torch.randn(1, 3, 224, 224)

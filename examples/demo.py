@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from latency import compare
-from mobileone import MobileOne, export_training_form, randomise_batch_norms
+from mobileone import MobileOne, export_training_form, settle_batch_norms
 
 FOLDER = Path("demo")
 SIZE = 224
@@ -24,7 +24,7 @@ def main() -> None:
 
     print(f"1. MobileOne-S0 in its training form, random weights and batch norm statistics -> {trained}")
     torch.manual_seed(0)
-    export_training_form(randomise_batch_norms(MobileOne()), trained, SIZE)
+    export_training_form(settle_batch_norms(MobileOne()), trained, SIZE)
 
     print(f"2. repc {trained} -o {plain}", flush=True)
     subprocess.run([sys.executable, "-m", "repcompiler", str(trained), "-o", str(plain)], check=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import torch
-from mobileone import MobileOne, randomise_batch_norms
+from mobileone import MobileOne, settle_batch_norms
 
 import repcompiler
 
-model = randomise_batch_norms(MobileOne()).eval()
+model = settle_batch_norms(MobileOne())
 repcompiler.export(
     model,
     sys.argv[1],

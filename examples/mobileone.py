@@ -57,19 +57,23 @@ class MobileOne(nn.Sequential):
 
 
 @torch.no_grad()
-def randomise_batch_norms(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Statistics as after training: gamma of both signs, mean and beta far from 0, var far from 1.
+def settle_batch_norms(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Batch norms as after training: gamma of both signs, beta far from 0, and the mean and var of what really flows in.
 
     A fresh batch norm is nearly the identity, and hides every mistake in folding it.
     """
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            for tensor in (module.weight, module.bias, module.running_mean):
-                tensor.normal_(0.0, 0.5, generator=generator)
-            module.weight += torch.where(module.weight < 0, -0.5, 0.5)
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-    return model
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.weight.normal_(0.0, 0.5, generator=generator)
+        norm.weight += torch.where(norm.weight < 0, -0.5, 0.5)
+        norm.bias.normal_(0.0, 0.5, generator=generator)
+        norm.momentum = 1.0
+    model.train()(torch.randn(4, 3, 96, 96, generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
 
 
 def export_training_form(model: nn.Module, path: Path, size: int = 224) -> None:
@@ -77,7 +81,7 @@ def export_training_form(model: nn.Module, path: Path, size: int = 224) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns that it is not the newest one; that one always folds
         torch.onnx.export(
-            model.eval(),
+            model,
             (torch.randn(1, 3, size, size),),
             str(path),
             dynamo=False,
@@ -91,4 +95,4 @@ def export_training_form(model: nn.Module, path: Path, size: int = 224) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    export_training_form(randomise_batch_norms(MobileOne()), Path(sys.argv[1]))
+    export_training_form(settle_batch_norms(MobileOne()), Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torchvision_ops  # noqa: F401 - before timm
-from mobileone import export_training_form, randomise_batch_norms
+from mobileone import export_training_form, settle_batch_norms
 from timm import create_model
 from timm.utils import reparameterize_model
 from torch import nn
@@ -21,7 +21,7 @@ SIZE = 224
 
 def as_trained(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return randomise_batch_norms(create_model(name)).eval()
+    return settle_batch_norms(create_model(name))
 
 
 def plain_by_timm(name: str) -> nn.Module:

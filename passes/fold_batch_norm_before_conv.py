@@ -2,7 +2,7 @@
 
     W (t x + s) + b  =  (W t) x + (W s + b)
 
-The scale t always goes in.  The shift s does so only where W sees it everywhere: a padded border holds zeros, not s, so with
+Exact always for the scale t; for the shift s only where W sees it everywhere: a padded border holds zeros, not s, so with
 padding (or in a transposed convolution, whose border sums fewer taps) the rewrite is refused unless s is zero.
 Source: Ding et al., Diverse Branch Block, CVPR 2021, section 3 (padding a biased map).
 """

@@ -80,7 +80,9 @@ def compile_document(
     if objective not in OBJECTIVES:
         raise ValueError(f"no objective is named {objective}; there are {', '.join(OBJECTIVES)}")
 
-    def attempt(banned: frozenset[Site], fuel: int | None = None, certified: bool = False) -> tuple[Document, Log]:
+    certified = False
+
+    def attempt(banned: frozenset[Site], fuel: int | None = None) -> tuple[Document, Log]:
         fork = source.fork()
         graph = fork.lift()
         log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned, certified).run()
@@ -95,9 +97,11 @@ def compile_document(
     while verify:
         progress("verifying")
         verification = compare(source, result)
-        if not verification.checked and log.steps:
-            progress("the model does not run here: checking each rewrite by itself")
-            result, log = attempt(frozenset(), certified=True)
+        if not verification.checked and log.steps and not certified:
+            progress("the model cannot be compared as a whole: checking each rewrite by itself")
+            certified = True
+            result, log = attempt(banned)
+            continue
         if verification.equal or not log.steps:
             break
         if len(banned) == REVERTS:

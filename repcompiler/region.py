@@ -172,7 +172,7 @@ def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int) -
 def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     """(channels, spatial axes) of the source: what its shape says, else what a convolution that reads it says."""
     shape = region.source.shape
-    if shape is not None and len(shape) > 2 and isinstance(shape[1], int):
+    if shape is not None and len(shape) >= 2 and isinstance(shape[1], int):
         return shape[1], len(shape) - 2
     convs = [op for near in (region, *beside) for op in near.ops() if isinstance(op, Conv)]
     if not convs:

@@ -162,14 +162,14 @@ class Deviation:
 
     @property
     def worst(self) -> float:
-        """The largest error anywhere."""
-        return max(self.by_depth)
+        """The largest error anywhere; NaN where one is."""
+        return float(np.max(self.by_depth))
 
     def __str__(self) -> str:
         frame = max((depth + 1 for depth, error in enumerate(self.by_depth) if not error <= TOLERANCE), default=0)
         depths = " ".join(f"{error:.1e}" for error in self.by_depth)
         if 0 < frame < len(self.by_depth):
-            return f"%{self.output} differs within {frame} pixels of the border, not inside: {depths} from the border inwards"
+            return f"%{self.output} differs within {frame} px of the border, not inside: {depths} from the border inwards"
         return f"%{self.output} differs by {self.worst:.1e} everywhere: {depths} from the border inwards"
 
 
@@ -228,8 +228,10 @@ def _run(graph: Graph, feeds: Mapping[Value, NDArray]) -> dict[str, NDArray]:
     results = {}
     for value, array in trace(graph, feeds):
         stated = array.shape if value.shape is None else value.shape
-        agree = (size == array.shape[axis] for axis, size in enumerate(stated) if isinstance(size, int))
-        assert len(stated) == array.ndim and all(agree), f"{value!r} is stated to be {stated} and is {array.shape}"
+        agree = len(stated) == array.ndim and all(
+            not isinstance(dim, int) or dim == n for dim, n in zip(stated, array.shape, strict=True)
+        )
+        assert agree, f"{value!r} is stated to be {stated} and is {array.shape}"
         if graph.is_output(value):
             results[value.name] = array
     return {value.name: results[value.name] for value in graph.outputs}

@@ -17,11 +17,17 @@ import numpy as np
 
 from repcompiler.document import Document, Feeds, InputSpec, NDArray
 from repcompiler.errors import ModelError
+from repcompiler.ir import Shape
 
 MULTIPLE = 8.0
 FLOOR = 4.0
 SANE = 2.0**13
 """If the source is off by more than this many eps, the reference is not the source's: nothing can be said."""
+
+NUMBERS = {"bool", "float16", "float32", "float64", "bfloat16"} | {
+    f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+"""Types that inputs can be made up of."""
 
 Size = tuple[int, int, int, int]
 """Extents to try for a free batch and up to three free spatial axes."""
@@ -40,6 +46,9 @@ class Deviation:
     scale: float = 0.0
     eps: float = 0.0
     reason: str = ""
+    """Why it differs, where numbers alone do not say so."""
+    undecided: str = ""
+    """Why nothing can be said of it: the source is not what its own float64 reference is."""
 
     @property
     def allowed(self) -> float:
@@ -61,8 +70,8 @@ class Verification:
 
     @property
     def checked(self) -> bool:
-        """Whether any comparison took place."""
-        return bool(self.probes)
+        """Whether the outputs were compared, all of them."""
+        return bool(self.probes) and not any(output.undecided for output in self.outputs)
 
     @property
     def equal(self) -> bool:
@@ -77,8 +86,9 @@ class Verification:
     def summary(self) -> str:
         """One line."""
         worst = self.worst
-        if worst is None:
-            return f"not verified as a whole ({self.skipped}): each rewrite was checked by itself"
+        if worst is None or (worst.equal and not self.checked):
+            undecided = (f"output '{output.name}': {output.undecided}" for output in self.outputs if output.undecided)
+            return f"not verified as a whole ({next(undecided, self.skipped)}): each rewrite was checked by itself"
         if worst.reason:
             return f"output '{worst.name}': {worst.reason}"
         relative = worst.result / (worst.scale or 1.0)
@@ -112,32 +122,30 @@ def probes(source: Document, verification: Verification) -> Iterator[Feeds]:
     """Inputs: the user's own, then the first odd and the first tiny size that the source accepts."""
     yield from source.examples()
     specs = source.inputs()
+    for spec in specs:
+        if spec.shape is None or spec.dtype not in NUMBERS:
+            verification.skipped = f"input '{spec.name}' is no array of numbers of known rank: give example inputs"
+            return
     for sizes in (ODD, TINY):
         seen: set[tuple[tuple[int, ...], ...]] = set()
         for seed, size in enumerate(sizes):
-            shapes = [_fit(spec, size) for spec in specs]
-            known = tuple(shape for shape in shapes if shape is not None)
-            if len(known) < len(specs):
-                verification.skipped = "the shape of an input is not known: give example inputs"
-                return
-            if known in seen:
+            shapes = tuple(_fit(spec.shape or (), size) for spec in specs)
+            if shapes in seen:
                 continue
-            seen.add(known)
+            seen.add(shapes)
             before = len(verification.probes)
-            yield {spec.name: _random(spec, shape, seed) for spec, shape in zip(specs, known, strict=True)}
+            yield {spec.name: _random(spec, shape, seed) for spec, shape in zip(specs, shapes, strict=True)}
             if len(verification.probes) > before:
                 break
         if all(isinstance(dim, int) for spec in specs for dim in spec.shape or ()):
             return  # one fixed shape: nothing else to try
 
 
-def _fit(spec: InputSpec, size: Size) -> tuple[int, ...] | None:
-    """The input's shape with each free axis given an extent."""
-    if spec.shape is None:
-        return None
-    spatial = size[1:] if len(spec.shape) > 2 else (7,) * len(spec.shape)
-    free = [size[0], 3, *spatial, *(4,) * len(spec.shape)] if len(spec.shape) > 2 else [size[0], *spatial]
-    return tuple(dim if isinstance(dim, int) else free[axis] for axis, dim in enumerate(spec.shape))
+def _fit(shape: Shape, size: Size) -> tuple[int, ...]:
+    """The shape with each free axis given an extent."""
+    rank = len(shape)
+    free = [size[0], 3, *size[1:], *(4,) * rank] if rank > 2 else [size[0], *(7,) * rank]
+    return tuple(dim if isinstance(dim, int) else free[axis] for axis, dim in enumerate(shape))
 
 
 def _random(spec: InputSpec, shape: tuple[int, ...], seed: int) -> NDArray:
@@ -164,34 +172,36 @@ def _measure(
 
 
 def _measure_output(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:
-    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+    if expected.shape != reference.shape:
+        output.undecided = (
+            f"its shape depends on rounding: {list(reference.shape)} in float64, {list(expected.shape)} in the source"
+        )
+    elif expected.shape != actual.shape or expected.dtype != actual.dtype:
         output.reason = f"{actual.dtype}{list(actual.shape)} instead of {expected.dtype}{list(expected.shape)}"
-        return
-    if expected.dtype.kind not in "fV":
+    elif expected.dtype.kind in "fV":
+        _measure_numbers(output, expected, reference, actual)
+    else:
         _measure_discrete(output, expected, reference, actual)
-        return
-    wide = [array.astype(np.float64) for array in (expected, reference, actual)]
-    finite = np.isfinite(wide[0])
-    if not np.array_equal(wide[0][~finite], wide[2][~finite], equal_nan=True) or not np.isfinite(wide[2][finite]).all():
+
+
+def _measure_numbers(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:
+    source, truth, result = (array.astype(np.float64) for array in (expected, reference, actual))
+    finite = np.isfinite(source)
+    if not np.array_equal(source[~finite], result[~finite], equal_nan=True) or not np.isfinite(result[finite]).all():
         output.reason = "NaN or infinity where the source has numbers"
         return
-    comparable = finite & np.isfinite(wide[1]) if reference.shape == expected.shape else finite & False
-    source, truth, result = (array[comparable] if array.shape == comparable.shape else array[:0] for array in wide)
-    if finite.any() and not comparable.any():
-        output.reason = "the float64 reference has another shape, or no finite number"
-        return
+    comparable = finite & np.isfinite(truth)
     output.eps = _epsilon(expected.dtype)
-    output.scale = max(output.scale, _largest(truth))
-    output.source = max(output.source, _largest(source - truth))
-    output.result = max(output.result, _largest(result - truth))
-    if output.source > min(SANE * output.eps, 0.05) * output.scale:
-        output.reason = f"the source is off by {output.source / output.scale:.1e} from its own float64 reference: cannot judge"
+    output.scale = max(output.scale, _largest(truth[comparable]))
+    output.source = max(output.source, _largest((source - truth)[comparable]))
+    output.result = max(output.result, _largest((result - truth)[comparable]))
+    if output.source > min(SANE * output.eps, 0.05) * output.scale or (finite & ~comparable).any():
+        output.undecided = f"the source is off by {output.source:.1e} from its own float64 reference, of {output.scale:.1e}"
 
 
 def _measure_discrete(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:
     """Indices, labels, flags: equal, but where rounding makes the source itself undecided."""
-    undecided = int(np.sum(expected != reference)) if expected.shape == reference.shape else 0
-    wrong = int(np.sum(expected != actual))
+    undecided, wrong = int(np.sum(expected != reference)), int(np.sum(expected != actual))
     if wrong > MULTIPLE * undecided:
         output.reason = f"{wrong} of {expected.size} {expected.dtype} values differ"
 

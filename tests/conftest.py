@@ -1,4 +1,4 @@
-"""torchvision's compiled operators do not load with a torch of another build; declaring them is enough to import it and timm."""
+"""torchvision's compiled operators may not load with this build of torch: declaring them is enough to import it, and timm."""
 
 import importlib.util
 

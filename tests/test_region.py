@@ -96,5 +96,3 @@ def test_a_region_is_no_longer_than_the_horizon():
 def test_branches_on_different_inputs_are_no_region():
     graph = build(lambda x, z: conv1(Add(conv3(x), conv3(z))), x=(None, 4, None, None), z=(None, 4, None, None))
     assert sources(graph) == ["y", "sum1"]
-
-

@@ -18,6 +18,7 @@ from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_lift import ELEMENTWISE, lift, operator_name
+from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_run import (
     AXES,
     Values,
@@ -34,7 +35,7 @@ from repcompiler.frontends.fx_run import (
     to_numpy,
 )
 from repcompiler.frontends.fx_settle import settle_assertions, settle_writes
-from repcompiler.frontends.fx_trace import copy_module, regions, trace_model
+from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
 
@@ -57,33 +58,27 @@ class FxDocument:
         Raises ModelError: the model is in training mode, cannot be copied, traced or run on its examples, says something else
         when traced, or has weights that no result can be computed with.
         """
-        if model.training:
+        if model.training and (not isinstance(model, fx.GraphModule) or any(map(is_builtin, model.modules()))):
             raise ModelError(f"{type(model).__name__} is in training mode: call .eval() before compiling it")
         args, kwargs = _arguments(example_inputs)
         original = copy_module(model)
-        region = trace_model(copy_module(original, (*original.parameters(), *original.buffers())), args, kwargs)
-        given = example_inputs is not None
-        specs = [] if given else guess_inputs(region)
-        values = None
-        for candidate in [bind(region, args, kwargs)] if given else make_up(region, specs):
+        for inside in (True, False):  # a region inside may lack what its owner does with it: then only the model itself
+            region = trace_model(copy_module(original, (*original.parameters(), *original.buffers())), args, kwargs, inside)
             try:
-                expected = _outputs(original, args if given else candidate, kwargs)
-            except Exception as error:
-                if given:
-                    raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
-                continue
-            actual, seen = observe(region, candidate)
-            if not _close(expected, actual) and _close(expected, _outputs(original, args if given else candidate, kwargs)):
-                raise ModelError(
-                    f"{type(model).__name__} computes something else when torch.fx traces it: its forward decides in Python; "
-                    "give a GraphModule, such as torch.export.export(model, inputs).module()"
-                )
-            specs, values = learn_shapes(region, candidate, seen), candidate
-            break
+                values, specs = _try_out(region, original, None if example_inputs is None else args, kwargs)
+            except Untraceable as error:
+                reason = error
+            else:
+                break
+        else:
+            raise ModelError(
+                f"{type(model).__name__} {reason} when torch.fx traces it: its forward decides in Python; give a GraphModule, "
+                "such as torch.export.export(model, inputs).module()"
+            ) from reason
         settle_assertions(region)
         settle_writes(region)
         check_weights(lift(region))
-        return cls(region, values, given, specs)
+        return cls(region, values, example_inputs is not None, specs)
 
     @property
     def model(self) -> fx.GraphModule:
@@ -158,6 +153,32 @@ class FxDocument:
             kinds, values = tensors_of(self.region, self.values), self.values
         likes = {name: like.double() if double and like.is_floating_point() else like for name, like in kinds.items()}
         return replace_tensors(values, (from_numpy(feeds[name], like) for name, like in likes.items()))
+
+
+def _try_out(
+    region: fx.GraphModule, original: nn.Module, args: tuple[Any, ...] | None, kwargs: Mapping[str, Any]
+) -> tuple[Values | None, list[InputSpec]]:
+    """Run a traced model beside the original, on the example arguments or on made-up ones, and learn its shapes.
+
+    Returns what it was run on, and what it can be fed.  Raises Untraceable where it does something else than the original.
+    """
+    specs = guess_inputs(region) if args is None else []
+    for values in make_up(region, specs) if args is None else [bind(region, args, kwargs)]:
+        arguments = values if args is None else args
+        try:
+            expected = _outputs(original, arguments, kwargs)
+        except Exception as error:
+            if args is None:
+                continue
+            raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
+        try:
+            actual, seen = observe(region, values)
+        except Exception as error:
+            raise Untraceable(f"does not run ({_first_line(error)})") from error
+        if not _close(expected, actual) and _close(expected, _outputs(original, arguments, kwargs)):
+            raise Untraceable("computes something else")
+        return values, learn_shapes(region, values, seen)
+    return None, specs
 
 
 def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:

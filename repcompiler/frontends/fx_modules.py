@@ -1,7 +1,7 @@
 """What torch's modules are, as operations of the neutral graph.
 
-A module is known by its exact type (a subclass may do more).  What has an argument that the equations do not cover
-(`padding_mode`, `ceil_mode`, training mode ...) is not lifted.
+A module is known by its exact type: a subclass may do more, unless all it adds is a constructor.  What has an argument that the
+equations do not cover (`padding_mode`, `ceil_mode`, training mode ...) is not lifted.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import type_before_parametrizations
 
 from repcompiler.frontends.fx_run import to_numpy
-from repcompiler.frontends.fx_trace import Deterministic, has_hooks
+from repcompiler.frontends.fx_trace import Deterministic, has_hooks, torch_type
 from repcompiler.ops import Array, AvgPool, BatchNorm, Conv, ConvTranspose, Identity, Linear, Op, Pad, Padding, Subsample
 
 
@@ -188,7 +187,7 @@ MODULES: dict[type[nn.Module], tuple[Callable[[Any], Op], int | None]] = {
 
 def module_op(module: nn.Module) -> tuple[Op, int | None]:
     """The operation that a module is, and the rank of its input where its type says."""
-    kind = type_before_parametrizations(module)
+    kind = torch_type(module)
     if kind not in MODULES or has_hooks(module) or "forward" in vars(module):
         raise Unliftable
     reader, rank = MODULES[kind]

@@ -1,18 +1,15 @@
-"""From a module to torch.fx graphs: one graph where it can be traced whole, else graphs around and inside what cannot.
+"""From a module to a region: a torch.fx GraphModule, traced around what cannot be traced.
 
-A *region* is a GraphModule.  The model itself becomes one; a sub-module whose Python cannot be traced stays the module it is,
-a leaf of that region, and the children it calls become regions of their own inside it.  The same goes for a module with
-hooks, which only its own `__call__` runs.
+A sub-module whose Python cannot be traced stays the module it is, called by the region; so does a module with hooks, which only
+its own `__call__` runs.  What is inside them is `fx_regions`' business.
 """
 
 from __future__ import annotations
 
-import ast
 import copy
 import inspect
 import operator
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -25,17 +22,40 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from repcompiler.errors import ModelError
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
+"""What a class may define without changing what its modules compute."""
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 IN_PLACE_OPERATORS = tuple(
     getattr(operator, name)
     for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "setitem")
 )
 
 
+def torch_type(module: nn.Module) -> type[nn.Module]:
+    """The class that says what a module does: its own, or torch's where all that the user adds is a constructor."""
+    kind: type[nn.Module] = type_before_parametrizations(module)
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch."):
+            return base
+        if any(name not in INERT and (callable(value) or hasattr(value, "__get__")) for name, value in vars(base).items()):
+            break
+    return kind
+
+
 def is_builtin(module: nn.Module) -> bool:
     """Whether torch.nn defines what this module does: an operation, not a composition of the user's."""
-    home = type_before_parametrizations(module).__module__
-    return home.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, CONTAINERS)
+    kind = torch_type(module)
+    home = kind.__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    return home and kind is not nn.Module and not issubclass(kind, CONTAINERS)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -49,19 +69,22 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
     for part in module.modules():
         for value in vars(part).values():
             if isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
-                memo[id(value)] = (
-                    value.detach().clone()
-                )  # computed from parameters, as hooks leave it: torch copies leaves only
-    kept = list(memo.values())
+                memo[id(value)] = value.detach().clone()  # computed from parameters: torch itself copies leaves only
     try:
         result = copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelError(f"the model cannot be copied: {_reason(error)}; remove what is not plain data from it") from error
-    del kept
-    for old, new in zip(module.modules(), result.modules(), strict=False):
-        if isinstance(old, fx.GraphModule):  # its own deep copy loses these
-            vars(new).update({name: copy.copy(vars(old)[name]) for name in HOOKS if name in vars(old)})
+    for path, old in regions(module):  # the deep copy of a GraphModule loses its name, its hooks and what the user keeps on it
+        new = result.get_submodule(path)
+        type(new).__name__ = type(old).__name__
+        lost = {name: value for name, value in vars(old).items() if name not in vars(new) and not inspect.ismethod(value)}
+        vars(new).update(lost, **{name: copy.copy(vars(old)[name]) for name in HOOKS})
     return result
+
+
+def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:
+    """Every region of a model with its path, the model itself (path "") first."""
+    return [(path, part) for path, part in module.named_modules() if isinstance(part, fx.GraphModule)]
 
 
 class Deterministic(TorchDispatchMode):
@@ -150,38 +173,8 @@ class Untraceable(Exception):
     """Why a module cannot be traced, in one line."""
 
 
-def trace_model(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> fx.GraphModule:
-    """The model as a region, with regions inside what cannot be traced.  `module` is used up: give a copy.
-
-    Parameters of its forward that have a default and no example keep that default.  Where the model's own forward cannot be
-    traced, the region calls it as its one leaf, named `model`.
-    Raises ModelError where nothing in it can be traced.
-    """
-    if isinstance(module, fx.GraphModule):
-        _open_leaves(module)
-        return module
-    signature = inspect.signature(module.forward)
-    try:
-        given = signature.bind_partial(*args, **kwargs).arguments
-    except TypeError as error:
-        raise ModelError(f"the example inputs do not fit the model's forward: {error}") from error
-    plain = (bool, int, float, str, type(None))
-    defaults = {name: parameter.default for name, parameter in signature.parameters.items() if name not in given}
-    fixed = {name: default for name, default in defaults.items() if type(default) in plain}
-    try:
-        return trace_region(module, fixed)
-    except Untraceable as reason:
-        region = _call_only(module, signature, given)
-        if not any(isinstance(part, fx.GraphModule) for part in region.modules() if part is not region):
-            raise ModelError(
-                f"{type(module).__name__} cannot be traced by torch.fx ({reason}), nor can anything in it: keep Python control "
-                "flow that depends on tensors out of its forward, or give torch.export.export(model, inputs).module()"
-            ) from reason
-        return region
-
-
 def trace_region(module: nn.Module, fixed: Mapping[str, Any] | None = None) -> fx.GraphModule:
-    """One module as a region.  What fails inside it is left as a leaf; raises Untraceable where its own forward fails."""
+    """One module as a region.  What cannot be traced in it is called; raises Untraceable where its own forward cannot be."""
     if has_hooks(module):
         raise Untraceable("it has hooks, which only calling it runs")
     if "forward" in vars(module):
@@ -189,78 +182,9 @@ def trace_region(module: nn.Module, fixed: Mapping[str, Any] | None = None) -> f
     tracer = RegionTracer(fixed)
     try:
         with _restoring(module), Deterministic():
-            region = fx.GraphModule(module, tracer.trace(module), type(module).__name__)
+            return fx.GraphModule(module, tracer.trace(module), type(module).__name__)
     except Exception as error:
         raise Untraceable(_reason(error)) from error
-    _open_leaves(region)
-    return region
-
-
-def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:
-    """Every region of a model with its path, the model itself (path "") first."""
-    return [(path, part) for path, part in module.named_modules() if isinstance(part, fx.GraphModule)]
-
-
-def _call_only(module: nn.Module, signature: inspect.Signature, given: Mapping[str, Any]) -> fx.GraphModule:
-    """A region that only calls `module`."""
-    graph = fx.Graph()
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for name, parameter in signature.parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or (
-            name not in given and parameter.default is not parameter.empty
-        ):
-            continue
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            kwargs[name] = graph.placeholder(name)
-        else:
-            args.append(graph.placeholder(name))
-    holder = nn.Module()
-    holder.training = module.training
-    holder.model = module
-    graph.output(graph.call_module("model", tuple(args), kwargs))
-    region = fx.GraphModule(holder, graph, type(module).__name__)
-    _open_leaves(region)
-    return region
-
-
-def _open_leaves(region: fx.GraphModule) -> None:
-    for target in dict.fromkeys(str(node.target) for node in region.graph.nodes if node.op == "call_module"):
-        path, _, name = target.rpartition(".")
-        _open(region.get_submodule(path), name)
-
-
-def _open(owner: nn.Module, name: str) -> None:
-    """Make a region of a sub-module; where it cannot be one whole, of the children that it does nothing with but call."""
-    module = owner._modules[name]
-    if module is None or is_builtin(module) or not any(is_builtin(part) for part in module.modules()):
-        return
-    parameters = () if isinstance(module, fx.GraphModule) else inspect.signature(module.forward).parameters.values()
-    try:
-        if isinstance(module, fx.GraphModule):
-            _open_leaves(module)
-        elif any(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-            raise Untraceable("its optional arguments depend on the caller")
-        else:
-            owner._modules[name] = trace_region(module)
-    except Untraceable:
-        for child, part in module._modules.items():
-            if part is None or isinstance(module, CONTAINERS) or only_called(module, child):
-                _open(module, child)
-            else:
-                for grandchild in part._modules:
-                    _open(part, grandchild)
-
-
-def only_called(module: nn.Module, child: str) -> bool:
-    """Whether the source of `module`'s class uses `self.child` in calls alone, so that any other callable may stand there."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(type(module))))
-    except (OSError, TypeError, SyntaxError):
-        return False
-    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    reads = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load))
-    return all(node in called for node in reads if node.attr == child)
 
 
 @contextmanager

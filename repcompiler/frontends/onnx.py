@@ -24,7 +24,7 @@ from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph
-from repcompiler.runtime import session
+from repcompiler.runtime import session, tensor
 
 
 class OnnxDocument:
@@ -118,8 +118,13 @@ class OnnxDocument:
     def run(self, feeds: Feeds) -> Sequence[NDArray]:
         """By onnxruntime, with its graph optimisations off."""
         if self._session is None:
-            self._session = session(self._runnable())
-        return [np.asarray(array) for array in self._session.run(None, dict(feeds))]
+            try:
+                self._session = session(self._runnable())
+            except Exception as error:  # nor will it load for other feeds
+                self._session = error
+        if isinstance(self._session, Exception):
+            raise self._session
+        return [tensor(result) for result in self._session.run(None, dict(feeds))]
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""

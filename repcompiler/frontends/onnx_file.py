@@ -19,7 +19,7 @@ def read(model: Any) -> onnx_ir.Model:
     """The model at a path, or of a ModelProto, or the `onnx_ir.Model` itself.  Weights stay where they are until needed.
 
     Raises ModelError where the file is missing, not ONNX, cut short or invalid, where its external data is missing or lies
-    outside the model's folder, and where it holds what onnx-ir would drop (sparse initializers, training information).
+    outside the model's folder, and where it holds what onnx-ir would lose (sparse initializers, training information).
     """
     if isinstance(model, onnx_ir.Model):
         _check(onnx_ir.to_proto(model))
@@ -68,6 +68,8 @@ def _check(proto: onnx.ModelProto) -> onnx_ir.Model:
         raise ModelError("it carries training_info, which would be lost: remove that first")
     if any(graph.sparse_initializer for graph in (proto.graph, *_bodies(_nodes(proto)))):
         raise ModelError("sparse initializers are not supported: make them dense first")
+    if any(function.domain in ("", "ai.onnx") for function in proto.functions):
+        raise ModelError("a local function takes the place of a standard operator, which is not supported: rename it")
     try:
         onnx.checker.check_model(_skeleton(proto))
         return onnx_ir.from_proto(proto)

@@ -106,7 +106,7 @@ class Lift:
 
     def operation(self, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
         """What the algebra knows a node as; None where it does not."""
-        operator = self.operators.get(node.op_type) if self.is_standard(node) else None
+        operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
         try:
             return None if operator is None else operator(self, node)
         except Refusal:  # an input that must be known depends on data
@@ -122,15 +122,11 @@ class Lift:
         result.shape = _merge(result.shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
         return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
 
-    def is_standard(self, node: onnx_ir.Node) -> bool:
-        """Whether a node means what the ONNX specification says."""
-        return node.domain in STANDARD and node.op_identifier() not in self.model.functions
-
     def opaque(self, node: onnx_ir.Node) -> Opaque:
         """A node that no rewrite looks into.  What an operator of a foreign domain does is not known: it may have an effect."""
         label = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
         nodes = [node, *(inner for body in bodies_of(node) for inner in body.all_nodes())]
-        foldable = not captured(node) and all(self.is_standard(n) and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
+        foldable = not captured(node) and all(n.domain in STANDARD and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
         effect = any(n.domain not in STANDARD and n.op_identifier() not in self.model.functions for n in nodes)
         return Opaque(label, partial(self.runtime.evaluate, node), foldable, effect)
 

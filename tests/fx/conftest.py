@@ -1,6 +1,6 @@
 """torch models with weights that hide nothing, compiled and held against what they were.
 
-    plain(block)  ->  the calls of the compiled block: "Conv2d ReLU"
+plain(block)  ->  the calls of the compiled block: "Conv2d ReLU"
 """
 
 import copy
@@ -67,9 +67,7 @@ def compile_exactly(model, channels=4, spatial=2, example=True, tolerance=1e-11,
     inputs = [torch.randn(2, channels, *size[:spatial], dtype=torch.float64) for size in SIZES]
     report = repcompiler.Report()
     with torch.random.fork_rng():
-        result = repcompiler.compile(
-            model, inputs[0] if example else None, report=report, **{"objective": "plain", **options}
-        )
+        result = repcompiler.compile(model, inputs[0] if example else None, report=report, **{"objective": "plain", **options})
     assert not report.reverted
     assert model.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -40,9 +40,7 @@ class Apply(nn.Module):
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("example", [True, False])
 def test_a_repvgg_block_becomes_one_convolution(plain, groups, axes, example):
-    block = Branches(
-        conv_bn(4, 4, 3, axes, padding=1, groups=groups), conv_bn(4, 4, 1, axes, groups=groups), NORM[axes](4)
-    )
+    block = Branches(conv_bn(4, 4, 3, axes, padding=1, groups=groups), conv_bn(4, 4, 1, axes, groups=groups), NORM[axes](4))
     assert plain(block, spatial=axes, example=example) == f"Conv{axes}d relu"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 
 import repcompiler
@@ -80,7 +80,7 @@ def test_a_module_that_nothing_in_can_be_traced_is_refused():
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ModelError, match="Never cannot be traced.*control flow.*export"):
+    with pytest.raises(ModelError, match=r"Never cannot be traced.*control flow.*export"):
         repcompiler.compile(Never().eval(), torch.ones(3))
 
 
@@ -227,7 +227,7 @@ def test_a_trace_that_computes_something_else_is_refused():
         def forward(self, x):
             return self.conv(x) * (2.0 if type(x) is torch.Tensor else 1.0)
 
-    with pytest.raises(ModelError, match="something else when torch.fx traces it"):
+    with pytest.raises(ModelError, match=r"something else when torch\.fx traces it"):
         repcompiler.compile(Counts().eval(), torch.randn(1, 4, 7, 7))
 
 

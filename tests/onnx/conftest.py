@@ -20,7 +20,7 @@ from repcompiler.frontends.onnx import OnnxDocument
 from repcompiler.runtime import session
 
 WEIGHT = re.compile(r"\b([a-z]+)_(scalar|\d+(?:x\d+)*)\b")
-LITERAL = re.compile(r"<[^>]*>|\[([-\d,]+)\]|(?<=[ ,])(-?\d+\.\d+)(?=[,)])")
+LITERAL = re.compile(r"<[^>]*>|(?<=[ ,(])\[([-\d,]+)\]|(?<=[ ,])(-?\d+\.\d+)(?=[,)])")
 NUMPY = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}
 SIZES = ((2, 13, 18, 9), (1, 7, 10, 5), (1, 3, 3, 3), (1, 2, 1, 2))
 """Extents of free axes: batch, then spatial; odd, not square, then so small that everything is border."""

@@ -25,7 +25,11 @@ def only_conv(graph):
 
 
 def test_rows_are_stacked_in_the_order_of_the_concatenation(rng):
-    first, second, third = random_conv(rng, 4, 3, 3, padding=1), random_conv(rng, 4, 5, 1), random_conv(rng, 4, 2, (1, 3), padding=(0, 1))
+    first, second, third = (
+        random_conv(rng, 4, 3, 3, padding=1),
+        random_conv(rng, 4, 5, 1),
+        random_conv(rng, 4, 2, (1, 3), padding=(0, 1)),
+    )
     graph = build(lambda x: Concat()(first(x), second(x), third(x)), x=IMAGE)
     check_pass(merge_concatenated_branches, graph)
     merged = only_conv(graph)
