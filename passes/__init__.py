@@ -14,27 +14,33 @@ from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
 from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
 from repcompiler.passes.merge_linears import merge_linears
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.pad_to_conv import pad_to_conv
+from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
+from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.rewriter import Pass
 
 PASSES: tuple[Pass, ...] = (
     eliminate_dead_nodes,
     eliminate_identity,
     fold_constants,
+    recognise_channel_shuffle,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,
     merge_sequential_convs,
     merge_linears,
     merge_parallel_branches,
+    merge_concatenated_branches,
     identity_to_dirac,
     batch_norm_to_conv,
     average_pool_to_conv,
     pad_to_conv,
+    select_to_conv,
 )
 
 __all__ = ["PASSES"]

@@ -7,11 +7,12 @@ the strides agree and so do the output sizes; each branch may itself be a chain,
 Source: Ding et al., Diverse Branch Block, CVPR 2021, Transforms II and VI; ACNet, ICCV 2019; RepVGG, CVPR 2021.
 """
 
-from repcompiler.algebra import add, apply
+from repcompiler.algebra import add
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Sum
 from repcompiler.pattern import linear
 from repcompiler.rewriter import rewrite
+from repcompiler.structure import apply
 
 
 @rewrite(Sum.of(linear("x", name="first"), linear("x", name="second")))

@@ -8,11 +8,12 @@ there anyway (no bias, and along that axis a single tap or enough padding of its
 Source: Ding et al., Diverse Branch Block, CVPR 2021, Transform III.
 """
 
-from repcompiler.algebra import apply, compose
+from repcompiler.algebra import compose
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv
 from repcompiler.pattern import linear, linear_after
 from repcompiler.rewriter import rewrite
+from repcompiler.structure import apply
 
 
 @rewrite(linear_after(linear("x", name="first", least=1), name="second"))

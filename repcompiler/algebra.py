@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from repcompiler.ir import Expr, Value
-from repcompiler.ops import Affine, Array, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Pad, Scale
+from repcompiler.ops import Affine, Array, BatchNorm, Conv, ConvTranspose, Linear, LinearOp
 from repcompiler.refusal import refuse
 
 
@@ -223,17 +222,6 @@ def _convolve(
     return total, dilation
 
 
-def apply(op: Conv, x: Expr | Value) -> Expr:
-    """The plainest expression for op(x): a scale where `op` is one, and a crop as an operation of its own."""
-    crop = tuple((min(before, 0), min(after, 0)) for before, after in op.padding)
-    if any(map(any, crop)):
-        padding = tuple((max(before, 0), max(after, 0)) for before, after in op.padding)
-        return apply(replace(op, padding=padding), Pad(crop)(x))
-    if is_diagonal(op) and prod(op.stride) == 1 and not any(map(any, op.padding)):
-        return Scale(_diagonal(op), op.bias)(x)
-    return op(x)
-
-
 def add(first: Conv, second: Conv, size: Sequence[int | None]) -> Conv:
     """first(x) + second(x) as one convolution; refuses where there is none.  `size`: the input's extent an axis.
 
@@ -263,6 +251,19 @@ def add(first: Conv, second: Conv, size: Sequence[int | None]) -> Conv:
     )
     bias = float64(first.bias) + float64(second.bias)
     return Conv(weights[0] + weights[1], bias, first.stride, padding, tuple(axis.dilation for axis in axes), groups)
+
+
+def stack(convs: Sequence[Conv], size: Sequence[int | None]) -> Conv:
+    """[W1 * x; W2 * x; ...] = [W1; W2; ...] * x: the rows of all kernels, one behind the other.  Refuses as `add` does."""
+    rows_of = [conv.out_channels for conv in convs]
+    total: Conv | None = None
+    for index, conv in enumerate(convs):
+        before, after = sum(rows_of[:index]), sum(rows_of[index + 1 :])
+        weight = pad_axis(regroup(conv, 1), 0, before, after)
+        wide = replace(conv, weight=weight, bias=pad_axis(float64(conv.bias), 0, before, after), groups=1)
+        total = wide if total is None else add(total, wide, size)
+    assert total is not None
+    return total
 
 
 def _shrink(op: Conv) -> list[int]:

@@ -24,18 +24,19 @@ TOLERANCE = 1e-9
 """Relative to the largest result: far above float64 rounding, far below any error in a float32 weight."""
 
 
-def certify(root: Node, match: Match, term: Expr | Value | None) -> None:
-    """Refuse the rewrite of the block that `match` found at `root` to `term` unless both give the same numbers."""
+def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Value | None) -> None:
+    """Refuse the rewrite of the block that `match` found at `root` to `term` unless both give the same numbers.
+
+    `part` is the new part of `term`, without what else the root adds up or concatenates.
+    """
     source = next((value for value in match.captures.values() if isinstance(value, Value)), None)
     if source is None or not isinstance(term, Expr) or isinstance(term.op, Constant):
         return  # what only goes, or what the runtime itself computed
     ops = [root.op, *(value.producer.op for value in match.interior if value.producer is not None)]
-    rest = [value for _, value in match.rest]
     rng = np.random.default_rng(0)
     arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops))}
-    merged = term.operands[0] if rest else term
-    shape = _of_expr(merged, arrays).shape
-    for value in rest:
+    shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
+    for value in match.rest:
         arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
     before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
     if before.shape != after.shape:

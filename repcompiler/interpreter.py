@@ -16,6 +16,7 @@ from repcompiler.ir import Graph, Value
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
+    Concat,
     Constant,
     Conv,
     ConvTranspose,
@@ -25,9 +26,12 @@ from repcompiler.ops import (
     Opaque,
     Pad,
     Padding,
+    Reshape,
     Scale,
+    Select,
     Subsample,
     Sum,
+    Transpose,
 )
 
 NDArray = np.ndarray[Any, Any]
@@ -166,6 +170,26 @@ def _subsample(op: Subsample, x: NDArray) -> NDArray:
 def _sum(op: Sum, *terms: NDArray) -> NDArray:
     signed = (sign * term for sign, term in zip(op.signs, terms, strict=True))
     return np.asarray(sum(signed, np.zeros(())))
+
+
+@_meaning.register
+def _concat(op: Concat, *parts: NDArray) -> NDArray:
+    return np.concatenate(parts, axis=1)
+
+
+@_meaning.register
+def _select(op: Select, x: NDArray) -> NDArray:
+    return np.asarray(x[:, list(op.index)])
+
+
+@_meaning.register
+def _reshape(op: Reshape, x: NDArray) -> NDArray:
+    return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(op.target)])
+
+
+@_meaning.register
+def _transpose(op: Transpose, x: NDArray) -> NDArray:
+    return x.transpose(op.perm)
 
 
 @_meaning.register

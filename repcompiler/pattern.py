@@ -4,9 +4,10 @@
     BatchNorm.of(Conv.of("x", name="conv"), ...)   nested, from the result backwards
     Sum.of(linear("x", name="first"), linear("x", name="second"))
                                                    two terms of an addition tree, in any order, whatever else is added
-    linear("x", name="op")                         any chain of linear operations on x, seen as one convolution
+    linear("x", name="op")                         any linear region on x, seen as one convolution
     linear_after(linear("x", name="first"), name="second")
-                                                   one more linear operation on the end of a chain
+                                                   one more linear operation on the end of a region
+    Concat.of(linear("x", name="branches"))        neighbours in a concatenation, captured as a tuple of convolutions
 
 A pattern says what computes what.  That interior values are private, and that the result is not dearer, is the rewriter's
 business (`repcompiler.rewriter`).
@@ -15,57 +16,43 @@ business (`repcompiler.rewriter`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
-from typing import Any
 
-from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import Constant, Conv, Op, Sum
+from repcompiler.ir import Expr, Graph, Node, Value
+from repcompiler.ops import Concat, Constant, Conv, Op, Select, Sum
+from repcompiler.region import Join, Region, Scope, regions
 
-View = Callable[[Any, int, int], Conv]
-"""(operation, channels, spatial axes) -> the operation as a convolution."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a match may look at: the graph, and the views that make a convolution of other linear operations."""
-
-    graph: Graph
-    views: Mapping[type[Op], View]
-
-    def is_linear(self, op: Op) -> bool:
-        return isinstance(op, Conv) or type(op) in self.views
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Linear operations applied one after the other to `source`, innermost first; empty for `source` itself."""
-
-    source: Value
-    ops: tuple[Op, ...] = ()
-    negative: bool = False
+Captured = Value | Op | Region | tuple[Region, ...]
 
 
 @dataclass(frozen=True)
 class Match:
-    """Captures by name, the values between them, and the other terms of an addition tree with their signs."""
+    """Captures by name, the values between them, and what else the root adds up or concatenates.
 
-    captures: dict[str, Value | Op | Chain] = field(default_factory=dict)
+    `rest` are the values it also reads; `context` puts the rewritten part back among them.  `whole` is the matched block as one
+    linear region, where it is one.
+    """
+
+    captures: dict[str, Captured] = field(default_factory=dict)
     interior: tuple[Value, ...] = ()
-    rest: tuple[tuple[int, Value], ...] = ()
+    rest: tuple[Value, ...] = ()
+    context: Callable[[Expr], Expr] = lambda part: part
+    whole: Region | None = None
 
-    def bind(self, name: str, captured: Value | Op | Chain) -> Match | None:
+    def bind(self, name: str, captured: Captured) -> Match | None:
         """The match with one more capture, or None where the name already stands for something else."""
         if not name:
             return self
         if self.captures.get(name, captured) is not captured:
             return None
-        return Match({**self.captures, name: captured}, self.interior, self.rest)
+        return replace(self, captures={**self.captures, name: captured})
 
     def inside(self, *values: Value) -> Match:
         """The match with more interior values."""
-        return Match(self.captures, (*self.interior, *values), self.rest)
+        return replace(self, interior=tuple(dict.fromkeys((*self.interior, *values))))
 
 
 class Pattern(ABC):
@@ -139,28 +126,28 @@ def one_of(*roots: type[Op]) -> Callable[..., OpPattern]:
     return lambda *operands, name="": OpPattern(roots, operands, name)
 
 
-def linear(source: str, name: str, least: int = 0) -> LinearChain:
-    """A chain of linear operations on the value `source`, captured as one convolution; at least `least` of them."""
-    return LinearChain(source, name, least)
+def linear(source: str, name: str, least: int = 0) -> LinearPattern:
+    """A linear region on the value `source`, captured as one convolution; at least `least` steps long."""
+    return LinearPattern(source, name, least)
 
 
-class LinearChain(Pattern):
+class LinearPattern(Pattern):
     """What `linear` makes."""
 
     def __init__(self, source: str, name: str, least: int) -> None:
         self.source, self.name, self.least = source, name, least
 
     def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
-        for chain, interior in chains(value, scope):
-            if len(chain.ops) >= self.least:
-                bound = match.bind(self.source, chain.source)
-                if bound is not None and (captured := bound.bind(self.name, chain)) is not None:
+        for region, interior in regions(value, scope):
+            if len(region.steps) >= self.least:
+                bound = match.bind(self.source, region.source)
+                if bound is not None and (captured := bound.bind(self.name, region)) is not None:
                     yield captured.inside(*interior)
 
 
-def linear_after(chain: LinearChain, name: str) -> LinearAfter:
-    """One linear operation, seen as a convolution, on the end of a chain; at least one of them all is a convolution."""
-    return LinearAfter(chain, name)
+def linear_after(region: LinearPattern, name: str) -> LinearAfter:
+    """One more linear operation, seen as a convolution, on the end of a region; at least one of them all is a convolution."""
+    return LinearAfter(region, name)
 
 
 class LinearAfter(RootPattern):
@@ -168,32 +155,24 @@ class LinearAfter(RootPattern):
 
     roots = (Op,)
 
-    def __init__(self, chain: LinearChain, name: str) -> None:
-        self.chain, self.name = chain, name
+    def __init__(self, region: LinearPattern, name: str) -> None:
+        self.region, self.name = region, name
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
         if not scope.is_linear(node.op):
             return
-        last = Chain(node.inputs[0], (node.op,))
-        for found in self.chain.match_value(node.inputs[0], match, scope):
-            first = found.captures[self.chain.name]
-            if isinstance(first, Chain) and any(isinstance(op, Conv) for op in (*first.ops, node.op)):
+        last = Region(node.inputs[0], (node.op,))
+        for found in self.region.match_value(node.inputs[0], match, scope):
+            first = found.captures[self.region.name]
+            if isinstance(first, Region) and _worth_merging([*first.ops(), node.op]):
                 bound = found.bind(self.name, last)
                 if bound is not None:
-                    yield bound
+                    yield replace(bound, whole=Region(first.source, (*first.steps, node.op)))
 
 
-def chains(value: Value, scope: Scope) -> Iterator[tuple[Chain, tuple[Value, ...]]]:
-    """`value` as a chain of 0, 1, 2, ... linear operations, each with the values that lie inside."""
-    ops: tuple[Op, ...] = ()
-    interior: tuple[Value, ...] = ()
-    yield Chain(value), interior
-    while (node := value.producer) is not None and scope.is_linear(node.op):
-        ops, interior = (node.op, *ops), (*interior, value)
-        value = node.inputs[0]
-        yield Chain(value, ops), interior
-        if not scope.graph.is_private(value):
-            return
+def _worth_merging(ops: list[Op]) -> bool:
+    """Whether one convolution could be plainer than these: with one of them a convolution, or all of one kind."""
+    return any(isinstance(op, Conv) for op in ops) or {type(op) for op in ops} == {Select}
 
 
 class SumPattern(RootPattern):
@@ -201,31 +180,77 @@ class SumPattern(RootPattern):
 
     roots = (Sum,)
 
-    def __init__(self, first: LinearChain, second: LinearChain) -> None:
+    def __init__(self, first: LinearPattern, second: LinearPattern) -> None:
         self.first, self.second = first, second
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
         terms, additions = addition_tree(node, scope.graph)
-        by_source: dict[Value, list[tuple[int, Chain, tuple[Value, ...]]]] = {}
+        by_source: dict[Value, list[tuple[int, Region, tuple[Value, ...]]]] = {}
         for index, (sign, value) in enumerate(terms):
-            for chain, interior in chains(value, scope):
-                signed = Chain(chain.source, chain.ops, sign < 0)
-                by_source.setdefault(chain.source, []).append((index, signed, interior))
+            for region, interior in regions(value, scope):
+                signed = Region(region.source, region.steps, sign < 0)
+                by_source.setdefault(region.source, []).append((index, signed, interior))
         for source, branches in by_source.items():
             for (i, first, inside_first), (j, second, inside_second) in combinations(branches, 2):
-                if i == j or not (first.ops or second.ops):
+                if i == j or not (first.steps or second.steps):
                     continue
-                rest = tuple(term for index, term in enumerate(terms) if index not in (i, j))
-                bound: Match | None = Match(match.captures, (*match.interior, *additions), rest)
-                for name, captured in (
-                    (self.first.source, source),
-                    (self.second.source, source),
-                    (self.first.name, first),
-                    (self.second.name, second),
-                ):
-                    bound = bound and bound.bind(name, captured)
+                rest = [term for index, term in enumerate(terms) if index not in (i, j)]
+                bound = _bind_all(match, {self.first.source: source, self.second.source: source})
+                bound = bound and _bind_all(bound, {self.first.name: first, self.second.name: second})
                 if bound is not None:
-                    yield bound.inside(*inside_first, *inside_second)
+                    values = tuple(value for _, value in rest)
+                    context = partial(_add_to, rest) if rest else match.context
+                    whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
+                    found = replace(bound, rest=values, context=context, whole=whole)
+                    yield found.inside(*additions, *inside_first, *inside_second)
+
+
+class ConcatPattern(RootPattern):
+    """A run of neighbours in a concatenation that are linear in one value, as long as can be."""
+
+    roots = (Concat,)
+
+    def __init__(self, branches: LinearPattern) -> None:
+        self.branches = branches
+
+    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        parts = [{region.source: (region, inside) for region, inside in regions(v, scope)} for v in node.inputs]
+        for source in dict.fromkeys(source for part in parts for source in part):
+            for start, stop in _runs([source in part for part in parts]):
+                found = [part[source] for part in parts[start:stop]]
+                before, after = node.inputs[:start], node.inputs[stop:]
+                context = partial(_concat_with, before, after) if before or after else match.context
+                bound = _bind_all(match, {self.branches.source: source})
+                if bound is not None and any(region.steps for region, _ in found):
+                    captures = {**bound.captures, self.branches.name: tuple(region for region, _ in found)}
+                    interior = [value for _, inside in found for value in inside]
+                    yield replace(bound, captures=captures, rest=(*before, *after), context=context).inside(*interior)
+
+
+def _bind_all(match: Match, captures: dict[str, Value | Region]) -> Match | None:
+    bound: Match | None = match
+    for name, captured in captures.items():
+        bound = bound and bound.bind(name, captured)
+    return bound
+
+
+def _add_to(rest: list[tuple[int, Value]], part: Expr) -> Expr:
+    signs, values = zip(*rest, strict=True)
+    return Sum((1, *signs))(part, *values)
+
+
+def _concat_with(before: tuple[Value, ...], after: tuple[Value, ...], part: Expr) -> Expr:
+    return Concat()(*before, part, *after)
+
+
+def _runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each stretch of two or more true flags."""
+    start = 0
+    for index, flag in enumerate((*flags, False)):
+        if not flag:
+            if index - start > 1:
+                yield start, index
+            start = index + 1
 
 
 def addition_tree(root: Node, graph: Graph) -> tuple[list[tuple[int, Value]], list[Value]]:

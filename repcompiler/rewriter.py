@@ -17,13 +17,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from repcompiler import algebra
 from repcompiler.certificate import certify
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, Identity, Op, Sum
-from repcompiler.pattern import Chain, Match, RootPattern, Scope, View
+from repcompiler.ops import Conv, Op
+from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Refusal, refuse
+from repcompiler.region import Region, Scope, View, convolution, outline
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class Rewriter:
         self.certified = certified
         self.log = Log()
         self.rules = [rule for rule in passes if isinstance(rule, Rule)]
-        self.views = {op: rule for rule in passes if isinstance(rule, ViewRule) for op in rule.shows}
-        self.scope = Scope(graph, {op: rule.view for op, rule in self.views.items()})
+        self.scope = Scope(graph, {op: rule.view for rule in passes if isinstance(rule, ViewRule) for op in rule.shows})
 
     def run(self) -> Log:
         """Sweep until nothing changes."""
@@ -155,24 +154,31 @@ class Rewriter:
                 yield from pattern.match_node(node, Match(), self.scope)
 
     def _apply(self, rule: Rule, root: Node, match: Match) -> list[Node]:
+        inside = {root, *(value.producer for value in match.interior)}
         for value in match.interior:
             if self.graph.is_output(value):
                 refuse(f"'{value.name}' is an output of the graph")
-            if not self.graph.is_private(value):
+            if value in match.rest or any(user not in inside for user in value.uses):
                 refuse(f"'{value.name}' is read more than once")
+        self._refuse_if_hopeless(root, match)
         term = rule.result(**{name: self._resolve(captured, match) for name, captured in match.captures.items()})
-        if match.rest:
-            signs, values = zip(*match.rest, strict=True)
-            assert term is not None
-            term = Sum((1, *signs))(term, *values)
+        part = term
+        if isinstance(term, Expr):
+            term = match.context(term)
         if isinstance(term, Value) and self.graph.is_output(root.output):
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
         saved = self._saved(root, match, term)
         if self.certified:
-            certify(root, match, term)
+            certify(root, match, part, term)
         gone, added = self.graph.replace(root, term)
         self.log.steps.append(Step(rule.name, root.output.name, _names(gone), _names(added), saved))
         return added
+
+    def _refuse_if_hopeless(self, root: Node, match: Match) -> None:
+        """Judge a merge by its geometry, before any weight is computed."""
+        merged = None if match.whole is None else outline(match.whole, self.scope.views)
+        if match.whole is not None and merged is not None:
+            self._saved(root, match, match.context(merged(match.whole.source)))
 
     def _saved(self, root: Node, match: Match, term: Expr | Value | None) -> float:
         nodes = [root, *dict.fromkeys(value.producer for value in match.interior if value.producer is not None)]
@@ -183,40 +189,19 @@ class Rewriter:
             refuse(f"it would cost more ({self.objective.name} {before:.3g} -> {after:.3g})")
         return float(before - after)
 
-    def _resolve(self, captured: Value | Op | Chain, match: Match) -> Value | Op:
-        """A chain as one convolution; anything else as it is."""
-        if not isinstance(captured, Chain):
+    def _resolve(self, captured: Captured, match: Match) -> Value | Op | tuple[Conv, ...]:
+        """A region as one convolution; anything else as it is."""
+        if isinstance(captured, tuple):
+            return tuple(convolution(region, self.scope.views, captured) for region in captured)
+        if not isinstance(captured, Region):
             return captured
-        chains = [other for other in match.captures.values() if isinstance(other, Chain)]
-        beside = [op for other in chains if other.source is captured.source for op in other.ops]
-        channels, spatial = _space(captured.source, [*captured.ops, *beside])
-        result: Conv | None = None
-        for op in captured.ops or (Identity(),):
-            conv = op if isinstance(op, Conv) else self._view(op, channels, spatial)
-            result = conv if result is None else algebra.compose(result, conv)
-            channels = conv.out_channels
-        assert result is not None
-        return algebra.negate(result) if captured.negative else result
-
-    def _view(self, op: Op, channels: int, spatial: int) -> Conv:
-        if type(op) not in self.views:
-            refuse(f"no pass that shows {op.kind} as a convolution is in use")
-        return self.views[type(op)].view(op, channels, spatial)
+        others = (other for other in match.captures.values() if isinstance(other, Region))
+        return convolution(captured, self.scope.views, [other for other in others if other.source is captured.source])
 
     def _decline(self, rule: Rule, node: Node, reason: str) -> None:
         declined = Declined(rule.name, node.output.name, reason)
         if declined not in self.log.declined[-8:]:
             self.log.declined.append(declined)
-
-
-def _space(source: Value, ops: Sequence[Op]) -> tuple[int, int]:
-    """(channels, spatial axes) of `source`: what its shape says, else what a convolution that reads it says."""
-    if source.shape is not None and len(source.shape) >= 2 and isinstance(source.shape[1], int):
-        return source.shape[1], len(source.shape) - 2
-    convs = [op for op in ops if isinstance(op, Conv)]
-    if not convs:
-        refuse(f"the shape of '{source.name}' is not known")
-    return convs[0].in_channels, len(convs[0].stride)
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from repcompiler import algebra
 from repcompiler.interpreter import evaluate
 from repcompiler.ops import BatchNorm, Conv, Scale
 from repcompiler.refusal import Refusal
+from repcompiler.structure import apply
 from repcompiler.testing import build, random_batch_norm, random_conv, random_conv_transpose, random_linear, random_scale
 
 torch.set_num_threads(1)  # tensors here are too small to share
@@ -258,7 +259,7 @@ def test_affine_of_a_batch_norm_and_of_a_scale():
 def test_plainest_expression_means_the_same_and_crops_nothing_in_a_conv(conv, rng):
     x = rng.normal(size=(2, conv.in_channels, *(8, 9)[: len(conv.stride)]))
     assume(takes(conv, x.shape[2:]))
-    graph = build(lambda value: algebra.apply(conv, value), value=x.shape)
+    graph = build(lambda value: apply(conv, value), value=x.shape)
     array = x
     for node in graph.topological():
         [array] = evaluate(node.op, [array])
@@ -269,11 +270,11 @@ def test_plainest_expression_means_the_same_and_crops_nothing_in_a_conv(conv, rn
 
 def test_depthwise_kernel_of_one_tap_is_a_scale():
     rng = np.random.default_rng(0)
-    graph = build(lambda x: algebra.apply(random_conv(rng, 4, 4, 1, groups=4), x), x=(None, 4, None, None))
+    graph = build(lambda x: apply(random_conv(rng, 4, 4, 1, groups=4), x), x=(None, 4, None, None))
     assert [type(node.op) for node in graph.nodes] == [Scale]
     for arguments in ({"stride": 2}, {"padding": 1}, {"padding": ((0, 0), (0, 1))}):
         strided = random_conv(rng, 4, 4, 1, groups=4, **arguments)
-        graph = build(lambda x, strided=strided: algebra.apply(strided, x), x=(None, 4, None, None))
+        graph = build(lambda x, strided=strided: apply(strided, x), x=(None, 4, None, None))
         assert [type(node.op) for node in graph.nodes] == [Conv]
 
 

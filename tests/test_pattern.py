@@ -4,7 +4,8 @@ import pytest
 from repcompiler.ops import BatchNorm, Conv, Identity, Linear, Scale, Sum
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
-from repcompiler.pattern import Match, Scope, addition_tree, chains, linear, linear_after, one_of
+from repcompiler.pattern import Match, addition_tree, linear, linear_after, one_of
+from repcompiler.region import Scope, regions
 from repcompiler.testing import build, opaque, random_batch_norm, random_conv, random_linear, random_scale, relu
 
 IMAGE = (None, 4, None, None)
@@ -59,14 +60,19 @@ def test_operands_are_as_many_as_the_pattern_has_or_not_asked_about():
     assert not matches(kind.of("a", "b"), three)
 
 
-def test_chain_is_found_at_every_length_back_to_a_value_that_is_read_twice(rng):
+def test_region_is_found_at_every_length_back_to_a_value_that_is_read_twice(rng):
     def block(x):
         shared = random_conv(rng, 4, 4, 1)(x)
         return {"y": random_conv(rng, 4, 4, 1)(random_scale(rng, 4)(random_conv(rng, 4, 4, 1)(shared))), "z": relu(shared)}
 
     graph = build(block, x=IMAGE)
-    found = list(chains(graph.outputs[0], Scope(graph, VIEWS)))
-    assert [(chain.source.name, len(chain.ops)) for chain, _ in found] == [("y", 0), ("scale1", 1), ("conv2", 2), ("conv1", 3)]
+    found = list(regions(graph.outputs[0], Scope(graph, VIEWS)))
+    assert [(region.source.name, len(region.steps)) for region, _ in found] == [
+        ("y", 0),
+        ("scale1", 1),
+        ("conv2", 2),
+        ("conv1", 3),
+    ]
     assert [[value.name for value in interior] for _, interior in found] == [
         [],
         ["y"],
@@ -75,11 +81,11 @@ def test_chain_is_found_at_every_length_back_to_a_value_that_is_read_twice(rng):
     ]
 
 
-def test_chain_ends_where_no_pass_shows_the_operation_as_a_convolution(rng):
+def test_region_ends_where_no_pass_shows_the_operation_as_a_convolution(rng):
     graph = build(lambda x: random_conv(rng, 4, 4, 1)(relu(random_conv(rng, 4, 4, 1)(x))), x=IMAGE)
-    assert [chain.source.name for chain, _ in chains(graph.outputs[0], Scope(graph, VIEWS))] == ["y", "relu1"]
+    assert [region.source.name for region, _ in regions(graph.outputs[0], Scope(graph, VIEWS))] == ["y", "relu1"]
     scaled = build(lambda x: random_scale(rng, 4)(x), x=IMAGE)
-    assert len(list(chains(scaled.outputs[0], Scope(scaled, {})))) == 1
+    assert len(list(regions(scaled.outputs[0], Scope(scaled, {})))) == 1
 
 
 def test_sequence_has_a_convolution_in_it_somewhere(rng):
@@ -88,8 +94,8 @@ def test_sequence_has_a_convolution_in_it_somewhere(rng):
     assert not matches(pattern, two_scales)
     after_conv = build(lambda x: random_scale(rng, 4)(random_batch_norm(rng, 4)(random_conv(rng, 4, 4, 1)(x))), x=IMAGE)
     [match] = matches(pattern, after_conv)
-    assert [type(op) for op in match.captures["first"].ops] == [Conv, BatchNorm]
-    assert [type(op) for op in match.captures["second"].ops] == [Scale]
+    assert [type(op) for op in match.captures["first"].steps] == [Conv, BatchNorm]
+    assert [type(op) for op in match.captures["second"].steps] == [Scale]
 
 
 def test_addition_tree_is_flat_with_signs_in_reading_order():
@@ -117,8 +123,9 @@ def test_pairs_of_terms_share_a_source_and_leave_the_rest_signed(rng):
     [match] = matches(Sum.of(linear("x", name="first"), linear("x", name="second")), graph)
     assert match.captures["x"] is graph.inputs[0]
     one, other = match.captures["first"], match.captures["second"]
-    assert (one.ops, one.negative, other.ops, other.negative) == ((first,), False, (second,), True)
-    assert [(sign, value.name) for sign, value in match.rest] == [(-1, "z")]
+    assert (one.steps, one.negative, other.steps, other.negative) == ((first,), False, (second,), True)
+    assert [value.name for value in match.rest] == ["z"]
+    assert match.context(first(graph.inputs[0])).op == Sum((1, -1))
 
 
 def test_two_plain_occurrences_of_a_value_are_no_branches():
@@ -126,6 +133,6 @@ def test_two_plain_occurrences_of_a_value_are_no_branches():
     assert not matches(pattern, build(lambda x: Sum((1, 1))(x, x), x=IMAGE))
 
 
-def test_terms_of_a_sum_are_chains():
+def test_terms_of_a_sum_are_regions():
     with pytest.raises(TypeError, match="matched as linear"):
         Sum.of("x", "y")

@@ -85,7 +85,7 @@ class Patch:
 
     def _inherit(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
         """`new` becomes what `old` was to its readers and to the user."""
-        name, old.name = old.name, None
+        name, old.name = old.name, self.fresh(str(old.name))
         if new.is_initializer():
             del self.document.initializers[str(new.name)]
         new.name = name

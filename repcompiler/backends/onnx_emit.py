@@ -10,9 +10,10 @@ import onnx_ir
 
 from repcompiler.algebra import known_zero
 from repcompiler.ir import Value
-from repcompiler.ops import Constant, Conv, ConvTranspose, Linear, Op, Pad, Padding, Scale, Sum
+from repcompiler.ops import Concat, Constant, Conv, ConvTranspose, Linear, Op, Pad, Padding, Scale, Select, Sum
 
 NDArray = np.ndarray[Any, Any]
+INT64 = onnx_ir.DataType.INT64
 
 
 class Emit:
@@ -33,12 +34,14 @@ class Emit:
     def operation(self, op: Op, inputs: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
         """The value of `op` on `inputs`."""
         writers: dict[type[Op], Callable[..., onnx_ir.Value]] = {
+            Concat: self._concat,
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
             Linear: self._linear,
             Pad: self._pad,
             Scale: self._scale,
+            Select: self._select,
             Sum: self._sum,
         }
         return writers[type(op)](op, *inputs)
@@ -123,8 +126,18 @@ class Emit:
         padding: Padding = ((0, 0), (0, 0), *op.padding)
         if self.opset < 11:
             return self._node("Pad", x, mode="constant", pads=_flat(padding))
-        pads = self.initializer(".pads", np.array(_flat(padding), np.int64), onnx_ir.DataType.INT64)
+        pads = self.initializer(".pads", np.array(_flat(padding), np.int64), INT64)
         return self._node("Pad", x, pads, mode="constant")
+
+    def _concat(self, op: Concat, *parts: onnx_ir.Value) -> onnx_ir.Value:
+        return self._node("Concat", *parts, axis=1)
+
+    def _select(self, op: Select, x: onnx_ir.Value) -> onnx_ir.Value:
+        start, stop = op.index[0], op.index[-1] + 1
+        if op.index != tuple(range(start, stop)) or self.opset < 10:
+            return self._node("Gather", x, self.initializer(".index", np.array(op.index, np.int64), INT64), axis=1)
+        bounds = {".start": start, ".stop": stop, ".axis": 1}
+        return self._node("Slice", x, *(self.initializer(end, np.array([at]), INT64) for end, at in bounds.items()))
 
     def _sum(self, op: Sum, first: onnx_ir.Value, *rest: onnx_ir.Value) -> onnx_ir.Value:
         assert op.signs[0] == 1, "the rewriter puts a merged branch first"

@@ -34,14 +34,17 @@ Inferred = Mapping[str, tuple[Shape | None, onnx_ir.DataType | None]]
 
 @dataclass(frozen=True)
 class Lifted:
-    """An operation, the data it reads, and the document's constants it was made from."""
+    """An operation, the data it reads, and the document's constants it was made from.
+
+    A node whose results are an operation each (Split) is lifted as one `Lifted` a result.
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     parameters: tuple[Value, ...] = ()
 
 
-Operator = Callable[["Lift", onnx_ir.Node], Lifted | None]
+Operator = Callable[["Lift", onnx_ir.Node], "Lifted | Sequence[Lifted] | None"]
 
 
 class Lift:
@@ -91,29 +94,33 @@ class Lift:
         inputs = [self.declare(value) for value in inputs_of(node)]
         outputs = [self.declare(value) for value in node.outputs]
         lifted = self.operation(node)
-        if lifted is None:
-            lifted = Lifted(self.opaque(node), tuple(inputs))
+        if isinstance(lifted, Lifted):
+            parts = [(lifted, outputs)]
         else:
-            outputs[0].shape = _merge(outputs[0].shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
-        self.graph.add(lifted.op, lifted.inputs, outputs, lifted.parameters, node)
-        self.mark_constant(node, lifted.op, inputs, outputs)
+            parts = [(part, [output]) for part, output in zip(lifted or (), outputs, strict=False) if _is_read(output)]
+        if not all(self.note(part, results[0]) for part, results in parts) or not parts:
+            parts = [(Lifted(self.opaque(node), tuple(inputs)), outputs)]
+        for part, results in parts:
+            self.graph.add(part.op, part.inputs, results, part.parameters, node)
+            self.mark_constant(node, part.op, inputs, results)
 
-    def operation(self, node: onnx_ir.Node) -> Lifted | None:
-        """What the algebra knows a node as, with the type of its result noted; None where it does not."""
+    def operation(self, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
+        """What the algebra knows a node as; None where it does not."""
         operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
         try:
-            lifted = None if operator is None else operator(self, node)
+            return None if operator is None else operator(self, node)
         except Refusal:  # an input that must be known depends on data
             return None
-        if lifted is None:
-            return None
+
+    def note(self, lifted: Lifted, result: Value) -> bool:
+        """Note type and shape of a result as far as its operation tells; whether rewriting knows numbers of that type."""
         typed = lifted.inputs
         if isinstance(lifted.op, (Conv, ConvTranspose, Linear, Scale)):
             typed += lifted.parameters
-        result = self.declare(node.outputs[0])
         if result.dtype == UNDEFINED:
             result.dtype = next((value.dtype for value in typed if value.dtype != UNDEFINED), UNDEFINED)
-        return lifted if result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant)) else None
+        result.shape = _merge(result.shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
+        return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
 
     def opaque(self, node: onnx_ir.Node) -> Opaque:
         """A node that no rewrite looks into.  What an operator of a foreign domain does is not known: it may have an effect."""
@@ -203,6 +210,10 @@ def attribute(node: onnx_ir.Node, name: str, default: Any) -> Any:
     """The value of an attribute, or the default that its specification states."""
     found = node.attributes.get(name)
     return default if found is None else found.value
+
+
+def _is_read(value: Value) -> bool:
+    return bool(value.origin.uses()) or value.origin.is_graph_output()
 
 
 def describe(node: onnx_ir.Node) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_channels import concat, gather, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
     Lift,
     Lifted,
@@ -160,18 +161,24 @@ OPERATORS: dict[str, Operator] = {
     "AveragePool": average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "Concat": concat,
     "Constant": _constant,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Div": _elementwise,
     "Dropout": _dropout,
     "Gemm": _gemm,
+    "Gather": gather,
     "Identity": _identity,
     "MatMul": _matmul,
     "MaxPool": max_pool,
     "Mul": _elementwise,
     "Pad": pad,
+    "Reshape": reshape,
+    "Shape": shape,
     "Slice": slice_,
+    "Split": split,
     "Sub": _elementwise,
     "Sum": _sum,
+    "Transpose": transpose,
 }

@@ -12,7 +12,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_lift import Lift, Lifted, attribute
 from repcompiler.ir import Dim, Value
-from repcompiler.ops import AvgPool, Pad, Padding, Subsample
+from repcompiler.ops import AvgPool, Pad, Padding, Select, Subsample
 from repcompiler.refusal import refuse
 
 END = 2**31 - 1
@@ -74,13 +74,16 @@ def pad(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def slice_(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """A crop of the spatial axes, or every s-th pixel of them, the first included."""
+    """Some channels; or a crop of the spatial axes, or every s-th pixel of them, the first included."""
     x = lift.data(node)
     starts, ends = lift.integers(node, 1, "starts"), lift.integers(node, 2, "ends")
     axes, steps = lift.integers(node, 3, "axes"), lift.integers(node, 4, "steps")
     if starts is None or ends is None or x.shape is None or len(x.shape) < 3:
         return None
     rank = len(x.shape)
+    if axes is not None and [axis % rank for axis in axes] == [1] and isinstance(x.shape[1], int):
+        index = range(x.shape[1])[slice(starts[0], ends[0], steps[0] if steps else 1)]
+        return Lifted(Select(tuple(index)), (x,), lift.parameters(node)) if index else None
     crop, stride = [(0, 0)] * rank, [1] * rank
     for axis, start, end, step in zip(axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True):
         first, last = _ends(x.shape[axis], start, end)

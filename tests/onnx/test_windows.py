@@ -110,7 +110,7 @@ STEP = {"inputs": "int64[1] step", "given": {"step": np.array([2])}}
     ),
     case("backwards", f"p = Slice(x, [-1], [{-LAST}], [2], [-1])", "Conv Slice"),
     case("backwards, size known", f"p = Slice(x, [-1], [{-LAST}], [2], [-1])", "Conv Slice", x="N,4,5,6"),
-    case("channels", f"q = Slice(x, [1], [{LAST}], [1]) p = Conv(q, w_4x3x1x1)", "Conv Slice"),
+    case("channels", f"q = Slice(x, [1], [{LAST}], [1]) p = Conv(q, w_4x3x1x1)", "Conv"),
     case("axes that are an input", "p = Slice(x, [1,1], [-1,-1], axes)", "Conv Slice", **AXES),
     case("steps that are an input", "p = Slice(x, [1], [-1], [2], step)", "Conv Slice", **STEP),
     case("all of it", f"p = Slice(x, [0], [{LAST}], [2])", "Conv"),

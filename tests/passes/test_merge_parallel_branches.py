@@ -126,14 +126,29 @@ def test_identity_that_occurs_twice_counts_twice(rng):
     assert np.allclose(centre, 2 * np.eye(4), rtol=0, atol=1e-15)
 
 
-def test_term_that_occurs_twice_is_refused(rng):
+def test_term_that_occurs_twice_counts_twice(rng):
+    conv = random_conv(rng, 4, 4, 3, padding=1)
+
     def doubled(x):
-        term = random_conv(rng, 4, 4, 3, padding=1)(x)
+        term = conv(x)
         return Add(term, term)
 
-    log = check_pass(PASSES, build(doubled, x=IMAGE))
-    assert not log.steps
-    assert log.declined[0].reason == "'conv1' is read more than once"
+    graph = build(doubled, x=IMAGE)
+    check_pass(PASSES, graph)
+    [node] = graph.nodes
+    assert np.array_equal(node.op.weight, 2 * conv.weight)
+
+
+def test_term_that_occurs_twice_beside_a_branch_stays_for_the_other_occurrence(rng):
+    conv, other = random_conv(rng, 4, 4, 3, padding=1), random_conv(rng, 4, 4, 1)
+
+    def three(x, z):
+        term = conv(relu(x))
+        return Add(Add(term, term), other(z))
+
+    graph = build(three, x=IMAGE, z=IMAGE)
+    check_pass(PASSES, graph)
+    assert sorted(node.op.kind for node in graph.nodes) == ["Conv", "Conv", "Relu", "Sum"]
 
 
 def test_two_norms_of_one_conv_become_one_and_fold(rng):

@@ -1,0 +1,81 @@
+"""The ONNX operators that move channels, and the shapes they are told by.
+
+Each returns what `Lift` is to put in the node's place; None, or a refusal, where this node has a form outside the algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
+from repcompiler.ir import Value
+from repcompiler.ops import Concat, Constant, Reshape, Select, Transpose
+from repcompiler.refusal import refuse
+
+
+def channels_of(x: Value, axis: int) -> int:
+    """The number of channels of an image-like value, which `axis` must be the axis of; refuses anything else."""
+    if x.shape is None or len(x.shape) < 3 or axis % len(x.shape) != 1:
+        refuse("it does not act on the channels of an image")
+    count = x.shape[1]
+    if not isinstance(count, int):
+        refuse("the number of channels is not known")
+    return count
+
+
+def concat(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Along channels, where every part is data."""
+    parts = tuple(lift.data(node, index) for index in range(len(node.inputs)))
+    if any(part.constant is not None or part.rank != parts[0].rank for part in parts):
+        return None
+    rank = parts[0].rank
+    return Lifted(Concat(), parts) if rank is not None and rank > 2 and attribute(node, "axis", 1) % rank == 1 else None
+
+
+def split(lift: Lift, node: onnx_ir.Node) -> Sequence[Lifted] | None:
+    """Along channels: each part is a selection."""
+    x, parts = lift.data(node), len(node.outputs)
+    channels = channels_of(x, attribute(node, "axis", 0))
+    sizes = lift.integers(node, 1, "split")
+    if sizes is None and (lift.optional(node, 1) is not None or channels % parts):
+        return None
+    stops = list(accumulate(sizes or [channels // parts] * parts))
+    ranges = [range(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    return [Lifted(Select(tuple(part)), (x,), lift.parameters(node)) for part in ranges]
+
+
+def gather(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Channels by a constant list."""
+    x, index = lift.data(node), lift.data(node, 1)
+    channels = channels_of(x, attribute(node, "axis", 0))
+    chosen = None if index.constant is None else array_of(index)
+    if chosen is None or chosen.ndim != 1 or not chosen.size or (chosen < -channels).any() or (chosen >= channels).any():
+        return None
+    return Lifted(Select(tuple(int(number) % channels for number in chosen)), (x,), lift.parameters(node))
+
+
+def reshape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """To a constant shape."""
+    target = lift.integers(node, 1, "shape")
+    if target is None or attribute(node, "allowzero", 0):
+        return None
+    return Lifted(Reshape(tuple(target)), (lift.data(node),), lift.parameters(node))
+
+
+def transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """In a stated order."""
+    perm = attribute(node, "perm", None)
+    return None if perm is None else Lifted(Transpose(tuple(perm)), (lift.data(node),))
+
+
+def shape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """A list of numbers, where every extent is one."""
+    extents = lift.data(node).shape
+    if extents is None or not all(isinstance(size, int) for size in extents):
+        return None
+    part = slice(attribute(node, "start", 0), attribute(node, "end", None))
+    return Lifted(Constant(np.array(extents[part], np.int64)), (), (lift.data(node),))

@@ -1,0 +1,180 @@
+"""Linear regions: a value as one convolution of an earlier one, through any private linear operations between.
+
+    region ::= source  |  op(region)  |  +-region +- ... +- region  |  [region; ...; region]
+
+A region is found by its structure alone; what it is, is computed only when a rewrite asks for it (`convolution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from repcompiler import algebra
+from repcompiler.ir import Graph, Node, Value
+from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Op, Scale, Select, Sum
+from repcompiler.refusal import refuse
+
+View = Callable[[Any, int, int], Conv]
+"""(operation, channels, spatial axes) -> the operation as a convolution."""
+
+HORIZON = 8
+"""Steps a region may be long: how far a rewrite looks past a merge that does not pay by itself."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a match may look at: the graph, and the views that make a convolution of other linear operations."""
+
+    graph: Graph
+    views: Mapping[type[Op], View]
+
+    def is_linear(self, op: Op) -> bool:
+        """Whether `op` has one operand and a form as a convolution."""
+        return isinstance(op, Conv) or type(op) in self.views
+
+
+@dataclass(frozen=True)
+class Join:
+    """Branches on one source, added up or concatenated."""
+
+    op: Sum | Concat
+    branches: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Steps applied one after the other to `source`, innermost first; none for `source` itself."""
+
+    source: Value
+    steps: tuple[Op | Join, ...] = ()
+    negative: bool = False
+
+    def ops(self) -> Iterator[Op]:
+        """Every linear operation in it, innermost first."""
+        for step in self.steps:
+            if isinstance(step, Join):
+                for branch in step.branches:
+                    yield from branch.ops()
+            else:
+                yield step
+
+
+Interior = tuple[Value, ...]
+
+
+def regions(value: Value, scope: Scope, horizon: int = HORIZON) -> Iterator[tuple[Region, Interior]]:
+    """`value` as a region of ever earlier sources, the nearest first, each with the values that lie inside."""
+    steps: tuple[Op | Join, ...] = ()
+    interior: Interior = ()
+    source = value
+    yield Region(value), interior
+    while (node := source.producer) is not None and len(steps) < horizon:
+        found = _step(node, scope, horizon - len(steps) - 1)
+        if found is None:
+            return
+        step, earlier, inside = found
+        steps, interior, source = (step, *steps), (*interior, source, *inside), earlier
+        yield Region(source, steps), interior
+        inner = {inside.producer for inside in interior}
+        if scope.graph.is_output(source) or any(user not in inner for user in source.uses):
+            return
+
+
+def _step(node: Node, scope: Scope, horizon: int) -> tuple[Op | Join, Value, Interior] | None:
+    """The last step of the region that ends in `node`, what it starts from, and the values inside the step."""
+    if scope.is_linear(node.op):
+        return node.op, node.inputs[0], ()
+    if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
+        return None
+    branches = [{region.source: (region, inside) for region, inside in regions(v, scope, horizon)} for v in node.inputs]
+    common = next((source for source in branches[0] if all(source in branch for branch in branches)), None)
+    if common is None:
+        return None
+    chosen = [branch[common] for branch in branches]
+    interior = dict.fromkeys(value for _, inside in chosen for value in inside)
+    return Join(node.op, tuple(region for region, _ in chosen)), common, tuple(interior)
+
+
+def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence[Region] = ()) -> Conv:
+    """The region as one convolution; refuses where it is none.  `beside`: other regions on the same source."""
+    channels, spatial = _space(region, beside)
+    result: Conv | None = None
+    for step in region.steps or (Identity(),):
+        if isinstance(step, Join):
+            conv = _join(step, views, beside)
+        else:
+            conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)
+        result = conv if result is None else algebra.compose(result, conv)
+        channels = conv.out_channels
+    assert result is not None
+    return algebra.negate(result) if region.negative else result
+
+
+def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
+    """The convolution that the region would be, its weight a placeholder of the right shape, at next to no cost.
+
+    Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  None where zero blocks
+    may make the result cheaper than its shape says.
+    """
+    ops = list(region.ops())
+    if any(isinstance(op, Select) for op in ops) or not ops:
+        return None
+    convs = [op for op in ops if isinstance(op, Conv)]
+    mixing = [op for op in convs if not algebra.is_diagonal(op)]
+    if not mixing:
+        return None
+    thin = convolution(_thin(region, views), {})
+    groups = gcd(*(op.groups for op in mixing))
+    shape = (convs[-1].out_channels, convs[0].in_channels // groups, *thin.kernel_size)
+    return replace(thin, weight=np.broadcast_to(np.zeros(()), shape), bias=np.zeros(shape[0]), groups=groups)
+
+
+def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
+    """The region on one channel: every tap one, biases kept only in that they are there."""
+    steps: list[Op | Join] = []
+    for step in region.steps or (Identity(),):
+        if isinstance(step, Join):
+            signs = (1,) * len(step.branches)
+            steps.append(Join(Sum(signs), tuple(_thin(branch, views) for branch in step.branches)))
+            continue
+        channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
+        spatial = (region.source.rank or 4) - 2
+        conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)
+        bias = np.zeros(1) if algebra.known_zero(conv.bias) else np.ones(1)
+        steps.append(replace(conv, weight=np.ones((1, 1, *conv.kernel_size)), bias=bias, groups=1))
+    return Region(region.source, tuple(steps))
+
+
+def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) -> Conv:
+    near = [*join.branches, *beside]
+    convs = [convolution(branch, views, [r for r in near if r.source is branch.source]) for branch in join.branches]
+    size = join.branches[0].source.spatial(len(convs[0].stride))
+    if isinstance(join.op, Concat):
+        return algebra.stack(convs, size)
+    signed = [conv if sign > 0 else algebra.negate(conv) for sign, conv in zip(join.op.signs, convs, strict=True)]
+    total = signed[0]
+    for conv in signed[1:]:
+        total = algebra.add(total, conv, size)
+    return total
+
+
+def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int) -> Conv:
+    if type(op) not in views:
+        refuse(f"no pass that shows {op.kind} as a convolution is in use")
+    return views[type(op)](op, channels, spatial)
+
+
+def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
+    """(channels, spatial axes) of the source: what its shape says, else what a convolution that reads it says."""
+    shape = region.source.shape
+    if shape is not None and len(shape) >= 2 and isinstance(shape[1], int):
+        return shape[1], len(shape) - 2
+    convs = [op for near in (region, *beside) for op in near.ops() if isinstance(op, Conv)]
+    if not convs:
+        refuse(f"the shape of '{region.source.name}' is not known")
+    return convs[0].in_channels, len(convs[0].stride)

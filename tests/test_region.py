@@ -1,0 +1,98 @@
+"""A linear region is one convolution, whatever it is made of; its outline tells the size before any weight is computed."""
+
+import numpy as np
+import pytest
+
+from repcompiler.interpreter import run
+from repcompiler.ops import AvgPool, Concat, Pad, Select, Subsample, Sum
+from repcompiler.passes import PASSES
+from repcompiler.region import HORIZON, Scope, convolution, outline, regions
+from repcompiler.rewriter import ViewRule
+from repcompiler.testing import build, random_batch_norm, random_conv, relu
+
+VIEWS = {op: rule.view for rule in PASSES if isinstance(rule, ViewRule) for op in rule.shows}
+Add, Sub = Sum((1, 1)), Sum((1, -1))
+rng = np.random.default_rng(0)
+conv1, conv3, wide = random_conv(rng, 4, 4, 1), random_conv(rng, 4, 4, 3, padding=1), random_conv(rng, 8, 4, 3)
+norm, grouped = random_batch_norm(rng, 4), random_conv(rng, 4, 4, 3, padding=1, groups=4)
+POOL = AvgPool((3, 3), (1, 1), ((1, 1), (1, 1)), 9)
+
+
+def two_ways(x):
+    inner = conv3(x)
+    return Add(conv1(inner), norm(inner))
+
+
+BLOCKS = {
+    "chain": lambda x: conv1(norm(conv3(x))),
+    "sum": lambda x: Add(conv3(x), norm(x)),
+    "difference": lambda x: Sub(conv3(x), Sub(x, conv1(x))),
+    "concat": lambda x: wide(Concat()(conv3(x), x)),
+    "split": lambda x: Concat()(Select((0, 1))(conv3(x)), Select((2, 3))(x)),
+    "nested": lambda x: conv1(Add(norm(Add(conv3(x), POOL(x))), grouped(x))),
+    "diamond on a diamond": two_ways,
+    "strided": lambda x: Subsample((2, 2))(Add(grouped(x), Pad(((0, 0), (0, 0)))(x))),
+}
+
+
+def region_of(graph):
+    scope = Scope(graph, VIEWS)
+    return {region.source: region for region, _ in regions(graph.outputs[0], scope)}[graph.inputs[0]]
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("size", [(9, 6), (3, 4)])
+def test_a_region_is_its_convolution(block, size):
+    graph = build(block, x=(None, 4, None, None))
+    merged = convolution(region_of(graph), VIEWS)
+    plain = build(lambda x: merged(x), x=(None, 4, None, None))
+    image = rng.standard_normal((2, 4, *size))
+    (expected,), (actual,) = (run(g, {g.inputs[0]: image}).values() for g in (graph, plain))
+    assert np.abs(expected - actual).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in ("concat", "split")])
+def test_the_outline_has_the_geometry_of_the_convolution(name):
+    region = region_of(build(BLOCKS[name], x=(None, 4, None, None)))
+    merged, sketch = convolution(region, VIEWS), outline(region, VIEWS)
+    assert sketch.weight.shape == merged.weight.shape
+    assert (sketch.stride, sketch.padding, sketch.dilation, sketch.groups) == (
+        merged.stride,
+        merged.padding,
+        merged.dilation,
+        merged.groups,
+    )
+
+
+def test_where_zero_blocks_may_be_found_there_is_no_outline():
+    assert outline(region_of(build(BLOCKS["split"], x=(None, 4, None, None))), VIEWS) is None
+
+
+def sources(graph):
+    return [region.source.name for region, _ in regions(graph.outputs[0], Scope(graph, VIEWS))]
+
+
+def test_a_region_ends_at_an_activation():
+    assert sources(build(lambda x: conv1(relu(conv3(x))), x=(None, 4, None, None))) == ["y", "relu1"]
+
+
+def test_a_region_ends_where_its_inside_is_read_from_outside():
+    def block(x):
+        inner = conv3(x)
+        return {"y": conv1(inner), "z": relu(inner)}
+
+    assert sources(build(block, x=(None, 4, None, None))) == ["y", "conv1"]
+
+
+def test_a_region_is_no_longer_than_the_horizon():
+    def block(x):
+        for _ in range(2 * HORIZON):
+            x = conv1(x)
+        return x
+
+    assert len(sources(build(block, x=(None, 4, None, None)))) == HORIZON + 1
+
+
+def test_branches_on_different_inputs_are_no_region():
+    graph = build(lambda x, z: conv1(Add(conv3(x), conv3(z))), x=(None, 4, None, None), z=(None, 4, None, None))
+    assert sources(graph) == ["y", "sum1"]
