@@ -10,9 +10,12 @@ from mobileone import MobileOne, settle_batch_norms
 import repcompiler
 
 model = settle_batch_norms(MobileOne())
+report = repcompiler.Report()
 repcompiler.export(
     model,
     sys.argv[1],
-    (torch.randn(1, 3, 224, 224),),
-    dynamic_axes={"x": {0: "batch", 2: "height", 3: "width"}},
+    torch.randn(1, 3, 224, 224),
+    dynamic_axes=["batch", "height", "width"],
+    report=report,
 )
+print(report)

@@ -58,7 +58,7 @@ class MobileOne(nn.Sequential):
 
 @torch.no_grad()
 def settle_batch_norms(model: nn.Module) -> nn.Module:
-    """Batch norms as after training: gamma of both signs, beta, mean and var far from 0 and 1, and of the size of what flows in.
+    """Batch norms as after training: gamma of both signs, beta far from 0, mean and var of the size of what flows in.
 
     A fresh batch norm is nearly the identity, and hides every mistake in folding it.
     """

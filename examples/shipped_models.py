@@ -18,8 +18,9 @@ import onnx
 from tables import nodes, print_table, script, shown_deviation
 
 PACKAGES = ("rapidocr_onnxruntime", "nudenet")
-HEIGHT, WIDTH = 320, 320
-"""Extents for axes that the files leave free, behind a batch of one."""
+EXTENTS = {"rec": (48, 320), "cls": (48, 192)}
+"""Height and width, where the file leaves them free, of a line of text to recognise or to turn; all else is an image."""
+IMAGE = (320, 320)
 
 
 def shipped_files() -> Iterator[Path]:
@@ -38,7 +39,7 @@ def input_shapes(file: Path) -> dict[str, list[int]]:
     for value in graph.input:
         if value.name not in stored:
             dims = value.type.tensor_type.shape.dim
-            free = (1, 3, HEIGHT, WIDTH)
+            free = (1, 3, *next((extents for kind, extents in EXTENTS.items() if kind in file.stem), IMAGE))
             shapes[value.name] = [dim.dim_value or free[axis] for axis, dim in enumerate(dims)]
     return shapes
 

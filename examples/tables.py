@@ -30,10 +30,13 @@ def nodes(model: Path | onnx.ModelProto) -> int:
 
 
 def shown_deviation(verification: Mapping[str, Any]) -> str:
-    """The largest error of the result and of its source against the source in float64, relative to the largest output."""
+    """The largest error of the result and of its source against the source in float64, relative to the largest output.
+
+    A source that disagrees with its own float64 reference is not compared as a whole.
+    """
     worst = max(verification["outputs"], key=lambda output: output["result"] / (output["allowed"] or 1.0), default=None)
-    if worst is None:
-        return "not verified"
+    if worst is None or not verification["checked"]:
+        return "each rewrite by itself"
     return f"{worst['result'] / worst['scale']:.1e} ({worst['source'] / worst['scale']:.1e})"
 
 

@@ -32,7 +32,7 @@ TOOLS: dict[str, Sequence[str]] = {
 }
 
 
-def measure(command: Sequence[str]) -> tuple[float, float]:
+def measure(command: list[str]) -> tuple[float, float]:
     """(seconds, peak MB) of a process from its start to its end.  Raises RuntimeError where it fails; errors stay on stderr."""
     silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     start = time.perf_counter()

@@ -86,8 +86,9 @@ def compile_command(
     quiet: bool,
 ) -> None:
     """Compile MODEL, an .onnx file, and write the result to OUTPUT (the default command)."""
+    from repcompiler.backends.onnx_file import data_file
     from repcompiler.compiler import compile_document, select
-    from repcompiler.errors import VerificationError
+    from repcompiler.errors import ModelError, VerificationError
     from repcompiler.frontends.onnx import OnnxDocument
     from repcompiler.report import Report
     from repcompiler.terminal import Terminal
@@ -101,6 +102,9 @@ def compile_command(
     written: list[Path] = []
     try:
         chosen = select(passes, skip or ())
+    except ValueError as error:
+        _fail(str(error), BAD_INPUT)
+    try:
         with terminal.progress() as progress:
             progress(f"reading {model}")
             source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
@@ -109,11 +113,12 @@ def compile_command(
             result = compile_document(source, objective, chosen, not no_verify, report, progress)
             if output is not None:
                 progress(f"writing {output}")
-                written = result.save(output)
+                result.save(output)
+                written = [file for file in (data_file(output), output) if file.exists()]
+    except ModelError as error:
+        _fail(str(error), BAD_INPUT)
     except VerificationError as error:
         _fail(f"{error}; nothing was written", DIFFERENT)
-    except ValueError as error:  # ModelError among them
-        _fail(str(error), BAD_INPUT)
     terminal.show(report, read, written, explain)
     if json_file is not None:
         _write_json(report.to_dict(), json_file)

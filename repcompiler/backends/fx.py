@@ -6,13 +6,14 @@ named after the first linear module whose place it takes, with `_merged` behind 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import torch
 from torch import fx, nn
 
 from repcompiler.backends.fx_emit import Emit, Place
-from repcompiler.frontends.fx_memory import WRITES, attribute
+from repcompiler.frontends.fx_memory import WRITES, attribute, is_private_write, written_by
 from repcompiler.frontends.fx_modules import MODULES
 from repcompiler.frontends.fx_run import SHAPE
 from repcompiler.frontends.fx_trace import regions
@@ -40,6 +41,7 @@ class Patch:
         self.written: dict[Value, fx.Node] = {}
         self.replaceable: set[fx.Node] = set()
         self.unread = {node for node in region.graph.nodes if not node.users}
+        self.private = set(self._private_writes())
 
     def run(self) -> None:
         """Add what is new, redirect its readers, and drop what nothing needs any more."""
@@ -56,11 +58,26 @@ class Patch:
                     with self.region.graph.inserting_before(node):
                         node.replace_all_uses_with(self._value(forwarded[node], node))
             self._erase(gone)
+            self._keep_private(self.private)
         for node in self.region.graph.nodes:
             node.meta.pop(SHAPE, None)
             node.meta.pop(WRITES, None)
         self.region.graph.lint()
         self.region.recompile()
+
+    def _private_writes(self) -> Iterator[tuple[fx.Node, fx.Node]]:
+        """Every write that nobody can see: who writes, and into what."""
+        modules = dict(self.region.named_modules())
+        for node in self.region.graph.nodes:
+            yield from ((node, value) for value in written_by(node, modules) if is_private_write(node, value, modules))
+
+    def _keep_private(self, before: AbstractSet[tuple[fx.Node, fx.Node]]) -> None:
+        """Copy what a write that nobody could see would now write into for others to see: where an identity was removed."""
+        writers = {node for node, _ in before if node in self.kept}
+        for node in writers - {node for node, _ in self._private_writes()}:
+            for value in written_by(node, dict(self.region.named_modules())):
+                with self.region.graph.inserting_before(node):
+                    node.replace_input_with(value, self.region.graph.call_method("clone", (value,)))
 
     def _value(self, value: Value, place: fx.Node) -> fx.Node:
         """The fx node of a value; one that a rewrite made is written where it is first read."""

@@ -17,6 +17,7 @@ from repcompiler.ops import (
     Array,
     AvgPool,
     BatchNorm,
+    Concat,
     Constant,
     Conv,
     ConvTranspose,
@@ -25,9 +26,12 @@ from repcompiler.ops import (
     Op,
     Pad,
     Padding,
+    Reshape,
     Scale,
+    Select,
     Subsample,
     Sum,
+    Transpose,
 )
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
@@ -77,6 +81,17 @@ class Emit:
             case Subsample():
                 every = (slice(None), slice(None), *(slice(None, None, step) for step in op.stride))
                 return self.graph.call_function(operator.getitem, (x[0], every))
+            case Concat():
+                return self.graph.call_function(torch.cat, (list(x), 1))
+            case Select():
+                return self._select(op, x[0])
+            case Reshape():
+                sizes = (
+                    self.graph.call_method("size", (x[0], axis)) if size == 0 else size for axis, size in enumerate(op.target)
+                )
+                return self.graph.call_method("reshape", (x[0], *sizes))
+            case Transpose():
+                return self.graph.call_method("permute", (x[0], *op.perm))
             case Identity():
                 return x[0]
             case Constant():
@@ -150,6 +165,13 @@ class Emit:
 
     def _pad(self, padding: Padding, x: fx.Node) -> fx.Node:
         return self.graph.call_function(F.pad, (x, tuple(amount for pair in padding[::-1] for amount in pair)))
+
+    def _select(self, op: Select, x: fx.Node) -> fx.Node:
+        start, stop = op.index[0], op.index[-1] + 1
+        if op.index == tuple(range(start, stop)):
+            return self.graph.call_function(operator.getitem, (x, (slice(None), slice(start, stop))))
+        index = self._parameter("index", np.array(op.index, np.int64))
+        return self.graph.call_function(torch.index_select, (x, 1, index))
 
     def _average(self, op: AvgPool, x: fx.Node) -> fx.Node:
         if any(map(any, op.padding)):

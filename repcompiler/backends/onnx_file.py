@@ -34,16 +34,19 @@ def data_file(path: Path) -> Path:
 def check_target(path: Path) -> None:
     """Raise ModelError if no file can be written to `path`."""
     folder = path.parent
-    if path.is_dir():
-        raise ModelError(f"{path}: cannot be written, it is a folder")
-    if not folder.is_dir():
-        raise ModelError(f"{path}: cannot be written, there is no folder {folder}")
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path}: cannot be written, it is a folder")
+        if not folder.is_dir():
+            raise ModelError(f"{path}: cannot be written, there is no folder {folder}")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror})") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ModelError(f"{path}: cannot be written, the folder {folder} does not allow it")
 
 
-def write(model: onnx_ir.Model, path: Path, external: bool) -> list[Path]:
-    """Save to a temporary folder beside `path` and move into place, external data (`NAME.data`) first.  Returns the files.
+def write(model: onnx_ir.Model, path: Path, external: bool) -> None:
+    """Save to a temporary folder beside `path` and move into place, external data (`NAME.data`) first.
 
     Raises ModelError where the target cannot be written.
     """
@@ -53,11 +56,10 @@ def write(model: onnx_ir.Model, path: Path, external: bool) -> list[Path]:
     try:
         with TemporaryDirectory(prefix=".repc-", dir=path.parent) as folder:
             onnx_ir.save(model, Path(folder) / path.name, external_data=data_file(path).name if external else None)
-            files = [file for file in files if (Path(folder) / file.name).exists()]  # small weights stay in the model
             for file in files:
-                os.replace(Path(folder) / file.name, file)
+                if (Path(folder) / file.name).exists():  # small weights stay in the model
+                    os.replace(Path(folder) / file.name, file)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
     except ValueError as error:  # what onnx-ir says of weights that it cannot read
         raise ModelError(f"{path}: cannot be written ({error})") from error
-    return files

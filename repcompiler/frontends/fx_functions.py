@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
+from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
 from repcompiler.frontends.fx_modules import (
     Unliftable,
     average,
@@ -27,7 +28,7 @@ from repcompiler.frontends.fx_modules import (
     transposed,
     zero_padding,
 )
-from repcompiler.ops import Array, Identity, Linear, Pad, Subsample
+from repcompiler.ops import Array, Identity, Linear
 
 
 def _conv(
@@ -165,29 +166,6 @@ def _aten_dropout(c: Context, x: Any, p: Any, train: Any) -> Lifted:
     return _dropout(c, x, p, train)
 
 
-def _getitem(c: Context, x: Any, index: Any) -> Lifted:
-    """x[:, :, ::s, ::s] and x[:, :, a:-b, a:-b]."""
-    shape, index = c.shape(x), index if isinstance(index, tuple) else (index,)
-    if shape is None or len(shape) < 3 or not c.is_floating(x):
-        raise Unliftable
-    if Ellipsis in (item for item in index if not isinstance(item, fx.Node)):
-        at = index.index(Ellipsis)
-        index = (*index[:at], *(slice(None),) * (len(shape) - len(index) + 1), *index[at + 1 :])
-    slices = [*index, *(slice(None),) * (len(shape) - len(index))]
-    if len(slices) != len(shape) or not all(isinstance(item, slice) for item in slices) or slices[:2] != [slice(None)] * 2:
-        raise Unliftable
-    bounds = [(item.start or 0, item.stop or 0, 1 if item.step is None else item.step) for item in slices[2:]]
-    if not all(type(number) is int for bound in bounds for number in bound) or any(item.stop == 0 for item in slices):
-        raise Unliftable
-    if any(start < 0 or stop > 0 for start, stop, _ in bounds):
-        raise Unliftable  # counted from the other end: how much goes depends on the extent
-    if all(start == stop == 0 for start, stop, _ in bounds):
-        return Subsample(tuple(step for _, _, step in bounds)), (x,)
-    if any(step != 1 for _, _, step in bounds):
-        raise Unliftable
-    return Pad(tuple((-start, stop) for start, stop, _ in bounds)), (x,)
-
-
 def _needed(c: Context, arg: Any) -> Array:
     array = c.constant(arg)
     if array is None or array.ndim == 0:
@@ -217,6 +195,8 @@ ATEN: Mapping[str, Entry] = {
     "pad": _pad,
     "constant_pad_nd": _constant_pad,
     "dropout": _aten_dropout,
+    "cat": concatenate,
+    "channel_shuffle": channel_shuffle,
     **{f"avg_pool{axes}d": _avg_pool(axes) for axes in (1, 2, 3)},
     **{f"max_pool{axes}d": _max_pool(axes) for axes in (1, 2, 3)},
 }
@@ -238,7 +218,9 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.truediv: div,
     operator.itruediv: div,
     operator.neg: neg,
-    operator.getitem: _getitem,
+    operator.getitem: getitem,
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
+    torch.channel_shuffle: channel_shuffle,
 }
 """Functions by identity."""
 

@@ -16,7 +16,7 @@ from torch import fx
 
 from repcompiler.frontends import fx_memory
 from repcompiler.frontends.fx_functions import call_op
-from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, written_by
+from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
 from repcompiler.frontends.fx_modules import Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, to_numpy
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions
@@ -176,5 +176,4 @@ def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:
     """The name of the module's class, the function or the method."""
     if node.op == "call_module":
         return type(modules[str(node.target)]).__name__
-    target = node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else node.target
-    return target if isinstance(target, str) else str(getattr(target, "__name__", "function"))
+    return target_name(node.target) or "function"

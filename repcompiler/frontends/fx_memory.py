@@ -120,7 +120,7 @@ def written_by(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
         if is_builtin(module):
             return _first(node) if getattr(module, "inplace", False) else []
         return [value for index, value in enumerate(node.all_input_nodes) if index in node.meta.get(WRITES, (index,))]
-    name = _name(node.target)
+    name = target_name(node.target)
     if node.op == "call_method":
         return _first(node) if name.endswith("_") and not name.endswith("__") else []
     if node.op != "call_function":
@@ -147,7 +147,7 @@ def shares_memory_with(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.
         return _first(node) if isinstance(module, VIEW_MODULES) else []
     if isinstance(node.target, torch._ops.OpOverload) and any(result.alias_info for result in node.target._schema.returns):
         return node.all_input_nodes
-    if _name(node.target) in VIEWS:
+    if target_name(node.target) in VIEWS:
         return _first(node)
     return [] if is_known(node) else node.all_input_nodes
 
@@ -157,7 +157,7 @@ def is_known(node: fx.Node) -> bool:
     home = getattr(node.target, "__module__", None) or ""
     if node.op == "call_method" or home.split(".")[0] in ("torch", "_operator", "operator"):
         return True
-    return any(getattr(place, _name(node.target), None) is node.target for place in (builtins, math, operator, torch))
+    return any(getattr(place, target_name(node.target), None) is node.target for place in (builtins, math, operator, torch))
 
 
 def is_private_write(writer: fx.Node, value: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -202,7 +202,8 @@ def _inplace_position(function: Any) -> int:
     return names.index("inplace") if "inplace" in names else sys.maxsize
 
 
-def _name(target: Any) -> str:
+def target_name(target: Any) -> str:
+    """Of a function, a method or an operator of torch.ops, without its overload."""
     if isinstance(target, torch._ops.OpOverload):
         target = target.overloadpacket
     return target if isinstance(target, str) else str(getattr(target, "__name__", ""))

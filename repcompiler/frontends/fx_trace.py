@@ -204,6 +204,6 @@ def _shallow(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, with its kind where the message alone says little."""
+    """The first sentence of an error, or its kind where it has no words."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].split(". ")[0] if lines else type(error).__name__

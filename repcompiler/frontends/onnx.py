@@ -37,7 +37,6 @@ class OnnxDocument:
         self.example_inputs = example_inputs
         self.external = external_files(model)
         """Where the weights come from, if not from the model itself; then they also go beside it."""
-        self._folder: TemporaryDirectory[str] | None = None
         self._session: Any = None
         self._graph: Graph | None = None
         self._inferred: Inferred | None = None
@@ -62,7 +61,7 @@ class OnnxDocument:
         fork = copy(self)
         fork.onnx_ir_model = self.onnx_ir_model.clone()
         fork._inferred = self.inferred()
-        fork.path = fork._folder = fork._session = fork._graph = None
+        fork.path = fork._session = fork._graph = None
         return fork
 
     def lift(self) -> Graph:
@@ -121,7 +120,7 @@ class OnnxDocument:
         """By onnxruntime, with its graph optimisations off."""
         if self._session is None:
             try:
-                self._session = session(self._runnable())
+                self._session = self._start()
             except Exception as error:  # nor will it load for other feeds
                 self._session = error
         if isinstance(self._session, Exception):
@@ -137,17 +136,17 @@ class OnnxDocument:
         results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]
 
-    def save(self, path: Path) -> list[Path]:
-        """Write the model to `path`; weights that came from external data go to a file beside it.  Returns the files."""
-        return write(self.onnx_ir_model, path, bool(self.external) or is_large(self.onnx_ir_model))
+    def save(self, path: Path) -> None:
+        """Write the model to `path`; weights that came from external data go to a file beside it."""
+        write(self.onnx_ir_model, path, bool(self.external) or is_large(self.onnx_ir_model))
 
-    def _runnable(self) -> str | bytes:
-        """What the runtime loads: the source file itself, or this model's bytes, or (with external data) a temporary file."""
+    def _start(self) -> Any:
+        """A session of the source file itself, of this model's bytes, or (with external data) of a temporary file."""
         if self.path is not None:
-            return str(self.path)
+            return session(str(self.path))
         if not self.external and not is_large(self.onnx_ir_model):
-            return bytes(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
-        self._folder = TemporaryDirectory(prefix="repcompiler-")
-        path = Path(self._folder.name) / "model.onnx"
-        self.save(path)
-        return str(path)
+            return session(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
+        with TemporaryDirectory(prefix="repcompiler-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "model.onnx"
+            self.save(path)
+            return session(str(path))

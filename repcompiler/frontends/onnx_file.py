@@ -37,10 +37,10 @@ def read(model: Any) -> onnx_ir.Model:
 
 
 def _open(path: Path) -> onnx_ir.Model:
-    if not path.is_file():
-        raise ModelError("not a file" if path.exists() else "no such file")
     folder = path.absolute().parent
     try:
+        if not path.is_file():
+            raise ModelError("not a file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise ModelError("the file is empty")
         proto = onnx.load(path, load_external_data=False)

@@ -164,7 +164,6 @@ LEFT = {
     "reflection": nn.ReflectionPad2d(1),
     "reflecting function": Call(lambda m, x: F.pad(x, (1, 1, 1, 1), mode="replicate")),
     "channels padded": Call(lambda m, x: F.pad(x[:, :2], (0, 0, 0, 0, 1, 1))),
-    "channels sliced": Call(lambda m, x: x[:, 0:4]),
     "bound from the front": Call(lambda m, x: x[:, :, :9]),
     "bound from the back": Call(lambda m, x: x[:, :, -9:]),
     "crop and stride": Call(lambda m, x: x[:, :, 1::2]),
@@ -253,3 +252,46 @@ def test_half_precision_models_stay_so(randomise, dtype):
     assert not report.reverted
     assert {parameter.dtype for parameter in result.parameters()} == {dtype}
     assert len(list(result.children())) == 2
+
+
+def both(m, parts):
+    one, two = parts
+    return m.one(one) + m.two(two)
+
+
+def halves(part):
+    return {"one": nn.Conv2d(part, 4, 1), "two": nn.Conv2d(4 - part, 4, 3, padding=1)}
+
+
+CHANNELS = {
+    "slices": (2, lambda m, x: m.one(x[:, :2]) + m.two(x[:, 2:])),
+    "negative slices": (1, lambda m, x: m.one(x[:, -1:]) + m.two(x[:, :-1])),
+    "chunks": (2, lambda m, x: both(m, x.chunk(2, 1))),
+    "split by size": (3, lambda m, x: both(m, torch.split(x, 3, dim=1))),
+    "split into sizes": (1, lambda m, x: both(m, x.split([1, 3], dim=-3))),
+    "one after the other": (2, lambda m, x: torch.cat((m.one(x[:, :2]), m.two(x[:, 2:])), 1)),
+    "one beside the other": (2, lambda m, x: torch.concat([m.two(x[:, 1:3]), m.one(x[:, 1:3])], dim=-3)),
+    "shuffled": (2, lambda m, x: m.one(F.channel_shuffle(x, 2)[:, :2]) - m.two(F.channel_shuffle(x, 2)[:, 2:])),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_convolutions_of_parts_of_the_channels_become_one_of_all(plain, name):
+    part, forward = CHANNELS[name]
+    calls = plain(Call(lambda m, x: forward(m, F.relu(x)), **halves(part))).split()
+    assert calls.count("Conv2d") == 1
+    assert set(calls) == {"relu", "Conv2d"}
+
+
+NOT_CHANNELS = {
+    "columns joined": lambda m, x: torch.cat((m.conv(x), m.conv(-x)), 3),
+    "images joined": lambda m, x: torch.cat((m.conv(x), m.conv(-x))),
+    "columns split": lambda m, x: torch.cat(m.conv(x[..., :8]).split(3, 3)[::-1], 3),
+    "with a constant": lambda m, x: torch.cat((m.conv(x), torch.ones(2, 1, 13, 18)), 1),
+    "a part twice": lambda m, x: torch.cat((m.conv(x).chunk(2, 1)[1], x, m.conv(x).chunk(2, 1)[0]), 1),
+}
+
+
+@pytest.mark.parametrize("name", NOT_CHANNELS)
+def test_what_is_cut_and_joined_otherwise_computes_the_same(exactly, name):
+    exactly(Call(NOT_CHANNELS[name], conv=nn.Conv2d(4, 4, 1)))

@@ -166,3 +166,20 @@ def test_compiling_does_not_change_what_the_model_remembers(randomise):
     result = repcompiler.compile(net, torch.randn(1, 4, 5, 5))
     assert torch.equal(net.state, torch.ones(4, 1, 1))
     assert torch.equal(result.state, torch.ones(4, 1, 1))
+
+
+def test_a_copy_that_is_removed_because_it_changes_nothing_is_made_again_for_a_write(exactly, calls):
+    def forward(net, x):
+        x = F.relu(net.wide(x))
+        copied = F.channel_shuffle(F.channel_shuffle(x, 2), 2)
+        return F.relu_(copied.neg_()) + net.narrow(x)
+
+    def same_but_for_the_copy(net, x):
+        x = F.relu(net.wide(x))
+        copied = F.channel_shuffle(F.channel_shuffle(x, 2), 2)
+        return copied.clamp_(max=0.5) + net.narrow(x)
+
+    exactly(Net(forward))
+    result, _ = exactly(Net(same_but_for_the_copy))
+    assert "channel_shuffle" not in calls(result)
+    assert "clone" in calls(result)

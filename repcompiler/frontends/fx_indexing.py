@@ -1,0 +1,109 @@
+"""Slices, parts of a split, choices and concatenations of torch: of pixels, or of the channels of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+from repcompiler.frontends.fx_arithmetic import Context, Lifted, tensor
+from repcompiler.frontends.fx_memory import target_name
+from repcompiler.frontends.fx_modules import Unliftable
+from repcompiler.ops import Concat, Op, Pad, Select, Subsample
+
+ALL = slice(None)
+
+
+def getitem(c: Context, x: Any, index: Any) -> Lifted:
+    """x[:, a:b], x[:, :, ::s, ::s], x[:, :, a:-b, a:-b], and x.chunk(n, 1)[i]."""
+    if type(index) is int:
+        return _part(c, tensor(x), index)
+    shape, index = c.shape(x), index if isinstance(index, tuple) else (index,)
+    if shape is None or len(shape) < 3 or not c.is_floating(x):
+        raise Unliftable
+    if Ellipsis in (item for item in index if not isinstance(item, fx.Node)):
+        at = index.index(Ellipsis)
+        index = (*index[:at], *(ALL,) * (len(shape) - len(index) + 1), *index[at + 1 :])
+    slices = [*index, *(ALL,) * (len(shape) - len(index))]
+    if len(slices) != len(shape) or not all(isinstance(item, slice) for item in slices) or slices[0] != ALL:
+        raise Unliftable
+    if not all(type(bound) in (int, type(None)) for item in slices for bound in (item.start, item.stop, item.step)):
+        raise Unliftable
+    if slices[1] != ALL:
+        if any(item != ALL for item in slices[2:]):
+            raise Unliftable
+        return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
+    return _of_pixels(slices[2:]), (x,)
+
+
+def _of_pixels(slices: Sequence[slice]) -> Op:
+    bounds = [(item.start or 0, item.stop or 0, item.step or 1) for item in slices]
+    if any(start < 0 or stop > 0 for start, stop, _ in bounds) or any(item.stop == 0 for item in slices):
+        raise Unliftable  # counted from the other end: how much goes depends on the extent
+    if all(start == stop == 0 for start, stop, _ in bounds):
+        return Subsample(tuple(step for _, _, step in bounds))
+    if any(step != 1 for _, _, step in bounds):
+        raise Unliftable
+    return Pad(tuple((-start, stop) for start, stop, _ in bounds))
+
+
+def _part(c: Context, parts: fx.Node, number: int) -> Lifted:
+    """One part of a split along channels."""
+    if target_name(parts.target) not in SPLITS or not parts.args or len(parts.args) + len(parts.kwargs) < 2:
+        raise Unliftable
+    x, sizes, dim = _split_arguments(*parts.args, **parts.kwargs)
+    channels = _channels(c, x, dim)
+    if type(sizes) is int:
+        size = -(-channels // sizes) if target_name(parts.target) == "chunk" else sizes
+        sizes = [size] * (-(-channels // size))
+    if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes) or not -1 < number < len(sizes):
+        raise Unliftable
+    start = sum(sizes[:number])
+    return _select(range(channels)[start : start + sizes[number]]), (tensor(x),)
+
+
+def _split_arguments(x: Any, *sizes: Any, dim: Any = 0, **by_name: Any) -> tuple[Any, Any, Any]:
+    """What is split, into how many parts or of what sizes, and along which axis: the second has another name in each form."""
+    size, *dims = (*sizes, *by_name.values())
+    return x, size, dims[0] if dims else dim
+
+
+SPLITS = ("chunk", "split", "split_with_sizes")
+
+
+def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:
+    """Along channels."""
+    parts = tuple(map(tensor, tensors)) if isinstance(tensors, (tuple, list)) else ()
+    ranks = {None if (shape := c.shape(part)) is None else len(shape) for part in parts}
+    rank = next(iter(ranks), None)
+    if len(ranks) != 1 or rank is None or rank < 3 or type(dim) is not int or dim % rank != 1:
+        raise Unliftable
+    if not all(c.is_floating(part) and c.constant(part) is None for part in parts):
+        raise Unliftable
+    return Concat(), parts
+
+
+def channel_shuffle(c: Context, x: Any, groups: Any) -> Lifted:
+    """Channels as a grid of `groups` rows, read by columns."""
+    channels = _channels(c, x, 1)
+    if type(groups) is not int or channels % groups:
+        raise Unliftable
+    width = channels // groups
+    return _select([row * width + column for column in range(width) for row in range(groups)]), (tensor(x),)
+
+
+def _channels(c: Context, x: Any, axis: Any) -> int:
+    """How many an image has; refuses where `axis` is another one."""
+    shape = c.shape(tensor(x))
+    if shape is None or len(shape) < 3 or type(axis) is not int or axis % len(shape) != 1 or not c.is_floating(x):
+        raise Unliftable
+    if not isinstance(shape[1], int):
+        raise Unliftable
+    return shape[1]
+
+
+def _select(index: Sequence[int]) -> Select:
+    if not index:
+        raise Unliftable
+    return Select(tuple(index))

@@ -1,0 +1,296 @@
+"""What `repc` prints, writes and exits with."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import onnx
+import onnx_ir
+import pytest
+from click.testing import CliRunner
+
+import repcompiler
+from repcompiler import backends, compiler, passes
+from repcompiler.cli import main
+from repcompiler.frontends.onnx import OnnxDocument
+from repcompiler.rewriter import Rule
+
+REPVGG = """
+    three = Conv<pads=[1,1,1,1]>(x, w_4x4x3x3)  a = BatchNormalization(three, g_4, b_4, m_4, var_4)
+    one = Conv(x, v_4x4x1x1)  b = BatchNormalization(one, h_4, c_4, n_4, var_4)
+    d = BatchNormalization(x, i_4, d_4, o_4, var_4)
+    e = Add(a, b)  f = Add(e, d)  y = Relu(f)
+"""
+"""A RepVGG block: 3x3, 1x1 and identity branches, each with its batch norm."""
+
+
+@pytest.fixture
+def block(model, tmp_path):
+    path = tmp_path / "block.onnx"
+    onnx.save(model(REPVGG), path)
+    return path
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return tmp_path / "plain.onnx"
+
+
+def repc(*arguments, code=0):
+    result = CliRunner().invoke(main, [*map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def kinds(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_a_block_becomes_plain(block, plain):
+    shown = repc(block, "-o", plain).stdout
+    assert kinds(plain) == ["Conv", "Relu"]
+    for line in ("BatchNormalization", "operators", "parameters", "multiply-accumulates", "file size", "2 x fold_batch_norm"):
+        assert line in shown
+    assert "deviation" in shown
+    assert f"written: {plain}" in shown
+
+
+def test_compile_may_be_named(block, plain):
+    repc("compile", block, "-o", plain)
+    assert kinds(plain) == ["Conv", "Relu"]
+
+
+def test_two_runs_write_the_same_bytes(block, plain):
+    written = []
+    for _ in range(2):
+        command = [sys.executable, "-m", "repcompiler", str(block), "-o", str(plain), "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("", "")
+        written.append(plain.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_no_torch_is_imported(block, plain):
+    program = (
+        f"import sys; from repcompiler.cli import main; main([{str(block)!r}, '-o', {str(plain)!r}], standalone_mode=False)"
+    )
+    check = "; assert not {'torch', 'onnxscript', 'scipy'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", program + check], check=True, capture_output=True)
+
+
+def test_nothing_is_written_on_a_dry_run(block, plain):
+    assert "fold_batch_norm" in repc(block, "--dry-run").stdout
+    assert "written" not in repc(block, "--dry-run", "-o", plain).stdout
+    assert [path.name for path in block.parent.iterdir()] == ["block.onnx"]
+
+
+def test_quiet_prints_nothing(block, plain):
+    result = repc(block, "-o", plain, "--quiet")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_explain_says_what_was_left_and_why(model, block, plain):
+    onnx.save(model("c = Conv(x, w_4x4x1x1) y = Mul(c, k_4x1x1)", outputs="float[a,b,c,d] c"), block)
+    shown = repc(block, "-o", plain, "--explain").stdout
+    assert "left as it was:\n  'y': fold_batch_norm: 'c' is an output of the graph\n" in shown
+    assert "left as it was:" not in repc(block, "-o", plain).stdout
+
+
+def test_the_report_as_json(block, plain, tmp_path):
+    repc(block, "-o", plain, "--json", tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["before"]["operators"] == {"Conv": 2, "BatchNormalization": 3, "Add": 2, "Relu": 1}
+    assert report["after"]["operators"] == {"Conv": 1, "Relu": 1}
+    assert report["verification"]["checked"]
+    assert report["verification"]["equal"]
+    assert {"rule", "root", "removed", "added", "saved"} == report["rewrites"][0].keys()
+    result = repc(block, "-o", plain, "--json", "-")
+    assert json.loads(result.stdout) == report
+    assert "operators" in result.stderr
+    assert json.loads(repc(block, "-o", plain, "--json", "-", "--quiet").stdout) == report
+
+
+def test_passes_are_chosen_by_name(block, plain):
+    repc(block, "-o", plain, "--passes", "fold_batch_norm")
+    assert sorted(kinds(plain)) == ["Add", "Add", "BatchNormalization", "Conv", "Conv", "Relu"]
+    repc(block, "-o", plain, "--passes", " fold_batch_norm , merge_parallel_branches ", "--skip", "merge_parallel_branches")
+    assert sorted(kinds(plain)) == ["Add", "Add", "BatchNormalization", "Conv", "Conv", "Relu"]
+    repc(block, "-o", plain, "--skip", "batch_norm_to_conv")
+    assert sorted(kinds(plain)) == ["Add", "BatchNormalization", "Conv", "Relu"]
+    repc(block, "-o", plain, "--passes", "")
+    assert kinds(plain) == kinds(block)
+
+
+def test_every_pass_is_listed_with_its_equation():
+    shown = repc("passes").stdout
+    for rule in passes.PASSES:
+        assert f"\n{rule.name}\n" in f"\n{shown}"
+    assert "t (W x + b) + s  =  (t W) x + (t b + s)" in shown
+
+
+def test_help_and_version():
+    shown = " ".join(repc("--help").stdout.split())
+    for text in ("repc model.onnx -o plain.onnx", "Exit codes", "compile", "passes"):
+        assert text in shown
+    shown = repc("compile", "--help").stdout
+    for option in (
+        "objective",
+        "explain",
+        "json",
+        "dry-run",
+        "passes",
+        "skip",
+        "no-verify",
+        "simplify",
+        "force",
+        "strict",
+        "quiet",
+    ):
+        assert f"--{option}" in shown
+    assert version("repcompiler") in repc("--version").stdout
+
+
+def test_strict_says_that_there_was_nothing_to_do(block, plain):
+    assert repc(block, "-o", plain, "--strict").stderr == ""
+    result = repc(plain, "-o", block.with_name("again.onnx"), "--strict", code=3)
+    assert result.stderr == "repc: nothing to do\n"
+
+
+def test_unverified_on_request(block, plain):
+    assert "not verified (--no-verify)" in repc(block, "-o", plain, "--no-verify").stdout
+    assert kinds(plain) == ["Conv", "Relu"]
+
+
+def test_names_that_look_like_markup_or_are_not_ascii(model, plain, tmp_path):
+    source = tmp_path / "model.onnx"
+    proto = model(
+        "c = Conv(x, w_4x4x1x1) t = Thing(x) r = Mul(c, k_4x1x1) y = Add(r, t)".replace("Thing", "their.Thing"),
+        imports=', "their" : 1',
+    )
+    proto.graph.node[1].op_type = "[/bold]"
+    proto.graph.node[2].output[0] = proto.graph.node[3].input[0] = "[red]\N{GREEK SMALL LETTER PI}"
+    onnx.save(proto, source)
+    assert "1 x fold_batch_norm" in repc(source, "-o", plain, "--explain").stdout
+    command = [sys.executable, "-m", "repcompiler", str(source), "-o", str(plain), "--explain"]
+    subprocess.run(
+        command, check=True, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
+    )
+
+
+def wrong(rule, factor):
+    """The rule with a mistake in it: the weight is off by a factor."""
+
+    def result(**captures):
+        term = rule.result(**captures)
+        return replace(term, op=replace(term.op, weight=term.op.weight * factor))
+
+    return Rule(rule.name, rule.doc, rule.patterns, result)
+
+
+@pytest.fixture
+def wrong_merge(monkeypatch):
+    """merge_parallel_branches with a mistake of one in a thousand."""
+    rules = tuple(wrong(rule, 1.001) if rule.name == "merge_parallel_branches" else rule for rule in passes.PASSES)
+    monkeypatch.setattr(compiler, "PASSES", rules)
+    return rules
+
+
+def test_a_wrong_rewrite_is_found_and_taken_back_and_the_rest_is_kept(block, plain, wrong_merge):
+    shown = repc(block, "-o", plain).stdout
+    assert "taken back: merge_parallel_branches at 'f' (the result differed with it)" in shown
+    assert "2 x fold_batch_norm" in shown
+    assert sorted(kinds(plain)) == ["Add", "Add", "BatchNormalization", "Conv", "Conv", "Relu"]
+    report = repcompiler.Report()
+    repcompiler.compile(block, report=report)
+    assert report.reverted == [("merge_parallel_branches", "e"), ("merge_parallel_branches", "f")]
+    assert report.verification.equal
+    assert "it was reverted: verification failed with it" in {declined.reason for declined in report.declined}
+
+
+def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_check(block, plain, wrong_merge):
+    proto = onnx.load(block)
+    proto.opset_import.add(domain="their", version=1)
+    proto.graph.node[-1].domain, proto.graph.node[-1].op_type = "their", "Activation"
+    onnx.save(proto, block)
+    shown = repc(block, "-o", plain, "--explain").stdout
+    assert "merge_parallel_branches: its own check failed" in shown
+    assert "not verified" in shown
+    assert kinds(plain).count("Add") == 2
+
+
+def test_what_no_rewrite_explains_ends_with_exit_code_1_and_no_file(model, block, plain, monkeypatch):
+    layers = [f"c{i} = Conv(r{i}, w_4x4x1x1) s{i} = Mul(c{i}, k_4x1x1) r{i + 1} = Relu(s{i})" for i in range(12)]
+    onnx.save(model(f"r0 = Relu(x) {' '.join(layers)} y = Neg(r12)"), block)
+    patch = backends.onnx.patch
+
+    def lying(document, graph):
+        patch(document, graph)
+        document.graph[-1].replace_input_with(0, document.graph[-2].inputs[0])
+
+    monkeypatch.setattr("repcompiler.frontends.onnx.patch", lying)
+    result = repc(block, "-o", plain, code=1)
+    assert result.stdout == ""
+    assert result.stderr.startswith("repc: the result differs from the source: deviation ")
+    assert result.stderr.endswith("; nothing was written\n")
+    assert [path.name for path in block.parent.iterdir()] == ["block.onnx"]
+    with pytest.raises(repcompiler.VerificationError):
+        repcompiler.compile(block)
+
+
+@pytest.fixture
+def external(block):
+    """The block with all its weights in `weights.bin`."""
+    folder = block.parent / "external"
+    folder.mkdir()
+    onnx_ir.save(onnx_ir.load(block), folder / "block.onnx", external_data="weights.bin", size_threshold_bytes=0)
+    return folder / "block.onnx"
+
+
+@pytest.mark.parametrize("folder", [".", ".."], ids=["the same folder", "another folder"])
+def test_external_data_stays_external(external, folder, run, assert_close):
+    before = {path.name: path.read_bytes() for path in external.parent.iterdir()}
+    target = (external.parent / folder / "plain.onnx").resolve()
+    repc(external, "-o", target)
+    assert {name: (external.parent / name).read_bytes() for name in before} == before
+    written = onnx.load(target, load_external_data=False)
+    (location,) = {
+        entry.value for tensor in written.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    assert location == "plain.onnx.data"
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 4, 5, 7)).astype("f")}
+    assert_close(run(onnx.load(target), feeds), run(onnx.load(external), feeds))
+    assert [node.op_type for node in repcompiler.compile(external).graph.node] == ["Conv", "Relu"]
+
+
+def test_weights_that_no_rewrite_touches_stay_memory_mapped(model, tmp_path):
+    source = tmp_path / "model.onnx"
+    proto = model("c = Conv(x, w_4x4x3x3) m = Mul(c, k_4x1x1) r = Relu(m) d = Conv(r, v_8x4x3x3) y = Softplus(d)")
+    onnx_ir.save(onnx_ir.from_proto(proto), source, external_data="model.data", size_threshold_bytes=0)
+    document = OnnxDocument.open(source)
+    result = compiler.compile_document(document, "latency", passes.PASSES, True, repcompiler.Report())
+    weights = {name: value.const_value for name, value in result.onnx_ir_model.graph.initializers.items()}
+    assert weights.keys() == {"v_8x4x3x3", "m.weight"}
+    assert isinstance(weights["v_8x4x3x3"], onnx_ir.ExternalTensor)
+    assert weights["v_8x4x3x3"] is document.onnx_ir_model.graph.initializers["v_8x4x3x3"].const_value
+    assert not isinstance(weights["m.weight"], onnx_ir.ExternalTensor)
+
+
+def test_external_data_inside_branches_and_attributes_moves_along(model, tmp_path, run, assert_close):
+    branch = "{0}_branch = {0} () => (float[a,b,c,d] {0}) <float[4,1,1] k{0} = {{1.0, 2.0, 3.0, 5.0}}> {{ {0} = Mul(m, k{0}) }}"
+    branches = ", ".join(branch.format(name) for name in ("then", "else"))
+    constant = "k = Constant<value = float[4,1,1] {1.0, 2.0, 3.0, 4.0}>()"
+    proto = model(f"{constant} c = Conv(x, w_4x4x1x1) m = Mul(c, k) y = If(b) <{branches}>", inputs="bool b")
+    feeds = {"x": np.ones((1, 4, 2, 3), "f"), "b": np.array(True)}
+    expected = run(proto, feeds)
+    folder, target = tmp_path / "from", tmp_path / "plain.onnx"
+    folder.mkdir()
+    onnx.save(
+        proto, folder / "model.onnx", save_as_external_data=True, location="data", size_threshold=0, convert_attribute=True
+    )
+    assert "deviation" in repc(folder / "model.onnx", "-o", target).stdout
+    for path in folder.iterdir():
+        path.unlink()
+    assert_close(run(onnx.load(target), feeds), expected)
