@@ -40,7 +40,7 @@ def input_shapes(file: Path) -> dict[str, list[int]]:
         if value.name not in stored:
             dims = value.type.tensor_type.shape.dim
             free = (1, 3, *next((extents for kind, extents in EXTENTS.items() if kind in file.stem), IMAGE))
-            shapes[value.name] = [dim.dim_value or free[axis] for axis, dim in enumerate(dims)]
+            shapes[value.name] = [dim.dim_value if dim.dim_value > 0 else free[axis] for axis, dim in enumerate(dims)]
     return shapes
 
 

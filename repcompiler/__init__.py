@@ -6,6 +6,7 @@ $ repc model.onnx -o plain.onnx
 
 from repcompiler.compiler import compile  # noqa: A004 - the name users know from torch.compile
 from repcompiler.errors import ModelError, VerificationError
+from repcompiler.export import export
 from repcompiler.report import Report
 
-__all__ = ["ModelError", "Report", "VerificationError", "compile"]
+__all__ = ["ModelError", "Report", "VerificationError", "compile", "export"]

@@ -176,7 +176,10 @@ class Rewriter:
 
     def _refuse_if_hopeless(self, root: Node, match: Match) -> None:
         """Judge a merge by its geometry, before any weight is computed."""
-        merged = None if match.whole is None else outline(match.whole, self.scope.views)
+        try:
+            merged = None if match.whole is None else outline(match.whole, self.scope.views)
+        except Refusal:  # not one convolution; the rule may know another form, or will say why not
+            return
         if match.whole is not None and merged is not None:
             self._saved(root, match, match.context(merged(match.whole.source)))
 

@@ -53,7 +53,11 @@ class OnnxDocument:
         """A ModelProto, or the onnx_ir.Model itself where that is what was given."""
         if isinstance(self.given, onnx_ir.Model):
             return self.onnx_ir_model
-        onnx_ir.external_data.load_to_model(self.onnx_ir_model)
+        for value in self.onnx_ir_model.graph.initializers.values():
+            if isinstance(outside := value.const_value, onnx_ir.ExternalTensor):  # shared with the source: not to be released
+                inside = onnx_ir.Tensor(outside.numpy(), outside.dtype, name=outside.name, doc_string=outside.doc_string)
+                inside.metadata_props.update(outside.metadata_props)
+                value.const_value = inside
         return onnx_ir.to_proto(self.onnx_ir_model)
 
     def fork(self) -> OnnxDocument:

@@ -12,6 +12,7 @@ import onnx_ir
 from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_channels import concat, gather, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
+    FLOATS,
     Lift,
     Lifted,
     NDArray,
@@ -151,6 +152,14 @@ def _cast(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return _identity(lift, node) if lift.data(node).dtype == target else None
 
 
+def _cast_like(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """The type of the second input is known without its numbers."""
+    x, like = lift.data(node), lift.data(node, 1)
+    if x.constant is not None and like.dtype in FLOATS:
+        return Lifted(Constant(array_of(x).astype(like.dtype)), ())
+    return _identity(lift, node) if x.dtype == like.dtype else None
+
+
 def _constant(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     tensor = constant_tensor(node)
     return None if tensor is None else Lifted(Constant(tensor.numpy()), ())
@@ -161,6 +170,7 @@ OPERATORS: dict[str, Operator] = {
     "AveragePool": average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Concat": concat,
     "Constant": _constant,
     "Conv": _conv,

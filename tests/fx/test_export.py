@@ -1,5 +1,7 @@
 """From a torch module to a plain ONNX file in one call."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -7,8 +9,7 @@ import torch
 from torch import nn
 
 import repcompiler
-from repcompiler import ModelError, VerificationError
-from repcompiler.export import export
+from repcompiler import ModelError, VerificationError, export
 from repcompiler.runtime import session
 
 
@@ -98,7 +99,7 @@ def test_where_the_file_differs_the_old_one_stays(model, x, tmp_path, monkeypatc
         names = [spec.name for spec in source.inputs()]
         return torch.onnx.export(Wrong().eval(), source.values, dynamo=True, verbose=False, input_names=names).model
 
-    monkeypatch.setattr("repcompiler.export._export", wrong)
+    monkeypatch.setattr(sys.modules[export.__module__], "_export", wrong)
     with pytest.raises(VerificationError, match="differs from the model"):
         export(model, tmp_path / "plain.onnx", x)
     assert (tmp_path / "plain.onnx").read_bytes() == b"old"

@@ -276,6 +276,9 @@ def test_weights_that_no_rewrite_touches_stay_memory_mapped(model, tmp_path):
     assert isinstance(weights["v_8x4x3x3"], onnx_ir.ExternalTensor)
     assert weights["v_8x4x3x3"] is document.onnx_ir_model.graph.initializers["v_8x4x3x3"].const_value
     assert not isinstance(weights["m.weight"], onnx_ir.ExternalTensor)
+    proto = repcompiler.compile(source)
+    onnx.checker.check_model(proto)
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
 
 
 def test_external_data_inside_branches_and_attributes_moves_along(model, tmp_path, run, assert_close):

@@ -18,6 +18,7 @@ SHIPPED = {
 }
 """Trained files: text detection, recognition and orientation; a detector."""
 
+OPT = True
 CONVS = {"repvgg_a0": 22, "mobileone_s0": 43, "repghostnet_100": 95}
 """Convolutions after the authors' own conversion."""
 
@@ -71,7 +72,7 @@ def script(model, path):
 
 def dynamo(model, path):
     """By torch.export, unoptimised."""
-    torch.onnx.export(model, (torch.randn(1, 3, 64, 96),), path, dynamo=True, optimize=False, verbose=False)
+    torch.onnx.export(model, (torch.randn(1, 3, 64, 96),), path, dynamo=True, optimize=OPT, verbose=False)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
