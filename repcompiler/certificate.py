@@ -13,7 +13,7 @@ import numpy as np
 
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Node, Value
-from repcompiler.ops import AvgPool, Constant, Conv, ConvTranspose, Op
+from repcompiler.ops import AvgPool, BatchNorm, Constant, Conv, ConvTranspose, Linear, Op, Scale, Select
 from repcompiler.pattern import Match
 from repcompiler.refusal import refuse
 
@@ -34,7 +34,7 @@ def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Va
         return  # what only goes, or what the runtime itself computed
     ops = [root.op, *(value.producer.op for value in match.interior if value.producer is not None)]
     rng = np.random.default_rng(0)
-    arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops))}
+    arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops, _channels(part, ops)))}
     shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
     for value in match.rest:
         arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
@@ -46,7 +46,19 @@ def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Va
         refuse(f"its own check failed: the results differ by {deviation:.1e}")
 
 
-def _probe_shape(source: Value, ops: Sequence[Op]) -> tuple[int, ...]:
+def _channels(part: Expr | Value | None, ops: Sequence[Op]) -> int:
+    """Channels the block reads: what the innermost operation says that tells, else enough for every choice of channels."""
+    channels = max((index + 1 for op in ops if isinstance(op, Select) for index in op.index), default=3)
+    while isinstance(part, Expr):
+        if isinstance(part.op, (Conv, ConvTranspose, Linear)):
+            channels = part.op.in_channels
+        elif isinstance(part.op, (BatchNorm, Scale)) and part.op.channels > 1:
+            channels = part.op.channels
+        part = part.operands[0]
+    return channels
+
+
+def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, ...]:
     """Two samples, the true channels, and along each further axis the summed reach of all windows and a little more.
 
     Where the true extent is known, the probe's has the same phase to all strides: output sizes that agree there agree here.
@@ -55,7 +67,6 @@ def _probe_shape(source: Value, ops: Sequence[Op]) -> tuple[int, ...]:
     rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
     if source.shape is not None and rank < 3:
         return (2, *(dim if isinstance(dim, int) else 5 for dim in source.shape[1:]))
-    channels = next((op.in_channels for op in windows if not isinstance(op, AvgPool)), 3)
     if source.shape is not None and isinstance(source.shape[1], int):
         channels = source.shape[1]
     sizes = []

@@ -174,7 +174,17 @@ def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     shape = region.source.shape
     if shape is not None and len(shape) >= 2 and isinstance(shape[1], int):
         return shape[1], len(shape) - 2
-    convs = [op for near in (region, *beside) for op in near.ops() if isinstance(op, Conv)]
-    if not convs:
+    reader = next((conv for conv in map(_reader, (region, *beside)) if conv is not None), None)
+    if reader is None:
         refuse(f"the shape of '{region.source.name}' is not known")
-    return convs[0].in_channels, len(convs[0].stride)
+    return reader.in_channels, len(reader.stride)
+
+
+def _reader(region: Region) -> Conv | None:
+    """A convolution that reads as many channels as the source has: nothing before it mixes or chooses channels."""
+    for step in region.steps:
+        if isinstance(step, Join):
+            return next((conv for conv in map(_reader, step.branches) if conv is not None), None)
+        if isinstance(step, (Conv, Select)):
+            return step if isinstance(step, Conv) else None
+    return None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ir import Graph, Value
-from repcompiler.ops import AvgPool, BatchNorm, Conv, Identity, Pad, Scale, Subsample, Sum
+from repcompiler.ops import AvgPool, BatchNorm, Concat, Conv, Identity, Pad, Scale, Select, Subsample, Sum
 from repcompiler.passes import PASSES
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.fold_batch_norm import fold_batch_norm
@@ -224,6 +224,9 @@ def networks(draw):
         lambda x: random_scale(rng, 1)(x),
         lambda x: Scale(rng.normal(size=4), np.zeros(1))(x),
         lambda x: Identity()(x),
+        lambda x: Select(tuple(rng.permutation(4)))(x),
+        lambda x: Concat()(random_conv(rng, 2, 2, 3, padding=1)(Select((0, 1))(x)), Select((2, 3))(x)),
+        lambda x: random_conv(rng, 12, 4, 1, bias=False)(Concat()(x, random_conv(rng, 4, 8, 1, groups=4)(x))),
         relu,
     ]
 
@@ -238,8 +241,11 @@ def networks(draw):
         values = [x]
         for _ in range(draw(st.integers(2, 12))):
             recent = st.sampled_from(values[-4:])
-            choice = draw(st.integers(0, 6))
-            if choice == 0:
+            choice = draw(st.integers(0, 7))
+            if choice == 7:
+                halves = [random_conv(rng, 4, 2, 1)(draw(recent)) for _ in range(2)]
+                values.append(Concat()(draw(st.sampled_from(halves)), halves[1]))
+            elif choice == 0:
                 values = [draw(st.sampled_from(strided))(values[-1]) for _ in range(3)]
             elif choice < 5:
                 values.append(draw(st.sampled_from(operations))(draw(recent)))
@@ -265,6 +271,13 @@ def test_any_network_is_rewritten_to_an_end_exactly_and_grows_in_nothing(graph, 
     assert total(graph, objective) <= (before[0] * (1 + 1e-12), before[1])
     assert (total(graph, objective) == before) == (not log.steps)
     assert not Rewriter(graph, PASSES, OBJECTIVES[objective]).run().steps
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@given(networks())
+def test_certificate_agrees_with_every_rewrite_of_any_network(graph):
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    assert not [declined for declined in log.declined if "its own check failed" in declined.reason]
 
 
 def chain(length, *ops):

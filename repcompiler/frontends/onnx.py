@@ -26,6 +26,9 @@ from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph
 from repcompiler.runtime import session, tensor
 
+SHAPES = 1024
+"""Bytes of a constant that shape inference may want to read."""
+
 
 class OnnxDocument:
     """An `onnx_ir.Model`, and what the user gave it as."""
@@ -46,18 +49,18 @@ class OnnxDocument:
         """From a path, an `onnx.ModelProto` or an `onnx_ir.Model`; refuses what is no valid model with ModelError."""
         if example_inputs is not None and not isinstance(example_inputs, Mapping):
             raise ModelError("example_inputs of an ONNX model is a dict of arrays by input name")
-        return cls(read(model), model, example_inputs)
+        document = cls(read(model), model, example_inputs)
+        wanted = {spec.name for spec in document.inputs()}
+        if example_inputs is not None and not wanted <= example_inputs.keys():
+            raise ModelError(f"example_inputs lacks {', '.join(sorted(wanted - example_inputs.keys()))}")
+        return document
 
     @property
     def model(self) -> Any:
         """A ModelProto, or the onnx_ir.Model itself where that is what was given."""
         if isinstance(self.given, onnx_ir.Model):
             return self.onnx_ir_model
-        for value in self.onnx_ir_model.graph.initializers.values():
-            if isinstance(outside := value.const_value, onnx_ir.ExternalTensor):  # shared with the source: not to be released
-                inside = onnx_ir.Tensor(outside.numpy(), outside.dtype, name=outside.name, doc_string=outside.doc_string)
-                inside.metadata_props.update(outside.metadata_props)
-                value.const_value = inside
+        _bring_in(self.onnx_ir_model)
         return onnx_ir.to_proto(self.onnx_ir_model)
 
     def fork(self) -> OnnxDocument:
@@ -87,6 +90,7 @@ class OnnxDocument:
         """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
         if self._inferred is None:
             scratch = self.onnx_ir_model.clone()
+            _bring_in(scratch, SHAPES)
             ShapeInferencePass(check_type=False, strict_mode=False)(scratch)
             values = [value for node in scratch.graph for value in node.outputs]
             self._inferred = {
@@ -154,3 +158,14 @@ class OnnxDocument:
             path = Path(folder) / "model.onnx"
             self.save(path)
             return session(str(path))
+
+
+def _bring_in(model: onnx_ir.Model, limit: int | None = None) -> None:
+    """Turn external data, all of it or tensors of up to `limit` bytes, into tensors of the model itself."""
+    for value in model.graph.initializers.values():
+        outside = value.const_value
+        if isinstance(outside, onnx_ir.ExternalTensor) and (limit is None or outside.nbytes <= limit):
+            # a new tensor: the old one is shared with other documents
+            inside = onnx_ir.Tensor(outside.numpy(), outside.dtype, name=outside.name, doc_string=outside.doc_string)
+            inside.metadata_props.update(outside.metadata_props)
+            value.const_value = inside

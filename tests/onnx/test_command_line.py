@@ -159,6 +159,16 @@ def test_strict_says_that_there_was_nothing_to_do(block, plain):
     assert result.stderr == "repc: nothing to do\n"
 
 
+def test_onnxsim_may_go_first(block, plain):
+    repc(block, "-o", plain, "--simplify", "--passes", "")
+    assert "BatchNormalization" not in kinds(plain)[:2]
+    repc(block, "-o", plain, "--simplify")
+    assert kinds(plain) == ["Conv", "Relu"]
+    assert repc(block.with_name("nowhere.onnx"), "-o", plain, "--simplify", code=2).stderr.endswith(
+        "nowhere.onnx: no such file\n"
+    )
+
+
 def test_unverified_on_request(block, plain):
     assert "not verified (--no-verify)" in repc(block, "-o", plain, "--no-verify").stdout
     assert kinds(plain) == ["Conv", "Relu"]
@@ -222,8 +232,8 @@ def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_chec
 
 
 def test_what_no_rewrite_explains_ends_with_exit_code_1_and_no_file(model, block, plain, monkeypatch):
-    layers = [f"c{i} = Conv(r{i}, w_4x4x1x1) s{i} = Mul(c{i}, k_4x1x1) r{i + 1} = Relu(s{i})" for i in range(12)]
-    onnx.save(model(f"r0 = Relu(x) {' '.join(layers)} y = Neg(r12)"), block)
+    layers = [f"c{i} = Conv(r{i}, w_4x4x1x1) s{i} = Mul(c{i}, k_4x1x1) r{i + 1} = Relu(s{i})" for i in range(4)]
+    onnx.save(model(f"r0 = Relu(x) {' '.join(layers)} y = Neg(r4)"), block)
     patch = backends.onnx.patch
 
     def lying(document, graph):
@@ -231,6 +241,7 @@ def test_what_no_rewrite_explains_ends_with_exit_code_1_and_no_file(model, block
         document.graph[-1].replace_input_with(0, document.graph[-2].inputs[0])
 
     monkeypatch.setattr("repcompiler.frontends.onnx.patch", lying)
+    monkeypatch.setattr(compiler, "REVERTS", 2)
     result = repc(block, "-o", plain, code=1)
     assert result.stdout == ""
     assert result.stderr.startswith("repc: the result differs from the source: deviation ")
@@ -297,3 +308,9 @@ def test_external_data_inside_branches_and_attributes_moves_along(model, tmp_pat
     for path in folder.iterdir():
         path.unlink()
     assert_close(run(onnx.load(target), feeds), expected)
+
+
+def test_shapes_that_lie_in_external_data_are_known(model, tmp_path, operators):
+    proto = model("r = Reshape(x, [0,4,6,-1]) m = Mul(r, k_4x1x1) y = Mul(m, l_4x1x1)", x="N,24,L", y="a,b,c,d")
+    onnx_ir.save(onnx_ir.from_proto(proto), tmp_path / "model.onnx", external_data="model.data", size_threshold_bytes=0)
+    assert operators(repcompiler.compile(tmp_path / "model.onnx")) == operators(repcompiler.compile(proto)) == "Mul Reshape"

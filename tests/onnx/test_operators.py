@@ -44,6 +44,7 @@ def table(*cases):
     case("weight through Identity", "w = Identity(w_8x4x1x1) c = Conv(x, w)", "Conv"),
     case("weight by arithmetic", "t = Transpose<perm=[1,0,2]>(w_4x8x1) w = Mul(t, k_8x1x1) c = Conv(x, w)", "Conv", x="N,4,L"),
     case("weight by Reshape", "w = Reshape(w_4x8, [8,4,1,1]) c = Conv(x, w)", "Conv"),
+    case("bias in the type of the data", "d = Cast<to=11>(b_8) b = CastLike(d, x) c = Conv(x, w_8x4x1x1, b)", "Conv"),
     case("weight that is an input", "c = Conv(x, v)", KEPT, inputs="float[8,4,1,1] v"),
     case("weight that is an input with a default", "c = Conv(x, w_8x4x1x1)", KEPT, listed=True),
     case("weight listed as an input in IR version 3", "c = Conv(x, w_8x4x1x1)", "Conv", listed=True, ir=3, opset=8),
@@ -99,6 +100,7 @@ def test_batch_norms_in_a_row_become_one(expect):
     case("one axis", "c = ConvTranspose<strides=[2]>(x, w_4x8x3)", "ConvTranspose", x="N,4,L"),
     case("output shape", "c = ConvTranspose<output_shape=[15,20]>(x, w_4x8x3x3)", KEPT + "Transpose", x="1,4,13,18"),
     case("auto pad", 'c = ConvTranspose<auto_pad="SAME_UPPER", strides=[2,2]>(x, w_4x8x3x3)', KEPT + "Transpose"),
+    case("bias in the type of the data", "d = Cast<to=11>(b_8) b = CastLike(d, x) c = Conv(x, w_8x4x1x1, b)", "Conv"),
     case("weight that is an input", "c = ConvTranspose(x, w)", KEPT + "Transpose", inputs="float[4,8,2,2] w"),
 )
 def test_transposed_conv_before_batch_norm(expect, body, becomes, options):

@@ -174,3 +174,16 @@ def test_what_onnx_ir_would_lose_is_refused(model, change, message):
     change(source)
     with pytest.raises(repcompiler.ModelError, match=message):
         repcompiler.compile(source)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        ({}, "example_inputs lacks x"),
+        ({"y": np.ones(3)}, "example_inputs lacks x"),
+        (np.ones(3), "is a dict of arrays by input name"),
+    ],
+)
+def test_example_inputs_that_are_none_are_refused(model, example, message):
+    with pytest.raises(repcompiler.ModelError, match=message):
+        repcompiler.compile(model("y = Relu(x)"), example)

@@ -146,6 +146,13 @@ def test_a_slice_of_a_matrix_stays(expect):
     case("Dropout with a mask", "i, m = Dropout(x)", "Dropout Relu", outputs="bool[a,b,c,d] m"),
     case("Cast of an input to its type", "i = Cast<to=1>(x)", "Relu"),
     case("Cast of a result to its type", "a = Exp(x) i = Cast<to=1>(a)", "Exp Relu"),
+    case("CastLike of its own type", "i = CastLike(x, k_4)", "Relu"),
+    case(
+        "CastLike of another type",
+        "a = CastLike(x, t) b = CastLike(x, a) i = CastLike(b, x)",
+        "CastLike CastLike CastLike Relu",
+        t=np.True_,
+    ),
     case("Cast to another type", "a = Cast<to=11>(x) i = Cast<to=1>(a)", "Cast Cast Relu"),
     case("Identity of a value that is an output", "i = Identity(x) o = Relu(i)", "Relu Relu", outputs="float[a,b,c,d] o"),
     case("Identity that makes an output", "i = Identity(x)", "Identity Relu", outputs="float[a,b,c,d] i"),
