@@ -24,6 +24,7 @@ from repcompiler.frontends.fx_run import (
     Values,
     bind,
     call,
+    cloned,
     from_numpy,
     learn_shapes,
     make_up,
@@ -63,7 +64,7 @@ class FxDocument:
         args, kwargs = _arguments(example_inputs)
         original = copy_module(model)
         for inside in (True, False):  # a region inside may lack what its owner does with it: then only the model itself
-            region = trace_model(copy_module(original, (*original.parameters(), *original.buffers())), args, kwargs, inside)
+            region = trace_model(copy_module(original, original.parameters()), args, kwargs, inside)
             try:
                 values, specs = _try_out(region, original, None if example_inputs is None else args, kwargs)
             except Untraceable as error:
@@ -116,7 +117,8 @@ class FxDocument:
             operators.update(operator_name(node, modules) for node in region.graph.nodes if node.op.startswith("call"))
         shapes = {}
         if self.values is not None:
-            _, seen = observe(self.region, self.values)
+            self._running = self._running or runnable(self.region)
+            _, seen = observe(self._running, self.values)
             shapes = {key: next(iter(found.shapes)) for key, found in seen.items() if len(found.shapes) == 1}
         outputs = [(node.op, node.output) for node in self.lift().nodes]
         total = sum(macs(op, shapes.get(value.name.rpartition("/")[::2], value.shape)) for op, value in outputs)
@@ -171,13 +173,14 @@ def _try_out(
             if args is None:
                 continue
             raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
+        copied = runnable(region)
         try:
-            actual, seen = observe(region, values)
+            actual, seen = observe(copied, values)
         except Exception as error:
             raise Untraceable(f"does not run ({_first_line(error)})") from error
         if not _close(expected, actual) and _close(expected, _outputs(original, arguments, kwargs)):
             raise Untraceable("computes something else")
-        return values, learn_shapes(region, values, seen)
+        return values, learn_shapes(region, copied, values, seen)
     return None, specs
 
 
@@ -229,9 +232,9 @@ def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _outputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors a model returns; whatever it does to itself happens to a copy."""
+    """The tensors a model returns."""
     with torch.no_grad():
-        return outputs_of(copy_module(model, model.parameters())(*args, **kwargs))
+        return outputs_of(model(*cloned(args), **cloned(kwargs)))
 
 
 def _close(expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> bool:

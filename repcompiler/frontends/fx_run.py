@@ -79,6 +79,11 @@ def replace_tensors(values: Values, change: Iterator[torch.Tensor]) -> Values:
     return tuple(pytree.tree_map_only(torch.Tensor, lambda _: next(change), value) for value in values)
 
 
+def cloned(values: Any) -> Any:
+    """The same values with copies of the tensors: a model may write into what it is given."""
+    return pytree.tree_map_only(torch.Tensor, torch.clone, values)
+
+
 def call(region: fx.GraphModule, values: Values) -> list[torch.Tensor]:
     """The tensors a model returns, flat."""
     with torch.no_grad():
@@ -144,15 +149,18 @@ def _version(value: Any) -> list[int]:
     return [leaf._version for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def observe(model: fx.GraphModule, values: Values) -> tuple[list[torch.Tensor], Observations]:
-    """Run a model: its outputs, and what is seen in all its regions."""
+def observe(copied: fx.GraphModule, values: Values) -> tuple[list[torch.Tensor], Observations]:
+    """Run a copy of a model: its outputs, and what is seen in all its regions."""
     seen: Observations = {}
-    copied = runnable(model)
-    for path, region in regions(copied):
-        if region is not copied:
-            region.forward = _recorded(region, path, seen)
-    with torch.no_grad():
-        return outputs_of(Recorder(copied, "", seen).run(*values, enable_io_processing=False)), seen
+    inner = [(path, region) for path, region in regions(copied) if region is not copied]
+    for path, region in inner:
+        region.forward = _recorded(region, path, seen)
+    try:
+        with torch.no_grad():
+            return outputs_of(Recorder(copied, "", seen).run(*cloned(values), enable_io_processing=False)), seen
+    finally:
+        for _, region in inner:
+            del region.forward
 
 
 def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable[..., Any]:
@@ -163,8 +171,8 @@ def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable
     return run
 
 
-def learn_shapes(model: fx.GraphModule, values: Values, seen: Observations) -> list[InputSpec]:
-    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run on larger ones agrees.
+def learn_shapes(model: fx.GraphModule, copied: fx.GraphModule, values: Values, seen: Observations) -> list[InputSpec]:
+    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run of the copy on larger ones agrees.
 
     Returns what the model can be fed: axes that can be larger are free.
     """
@@ -173,7 +181,7 @@ def learn_shapes(model: fx.GraphModule, values: Values, seen: Observations) -> l
     for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
         larger = {name: _enlarge(tensor, batch, choice) for name, tensor in tensors.items()}
         try:
-            _, more = observe(model, replace_tensors(values, iter(larger.values())))
+            _, more = observe(copied, replace_tensors(values, iter(larger.values())))
         except Exception:  # not a size it can take: whatever it raises
             continue
         changed = larger

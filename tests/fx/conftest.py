@@ -65,9 +65,11 @@ def compile_exactly(model, channels=4, spatial=2, example=True, tolerance=1e-11,
     model = randomise(copy.deepcopy(model)).double()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = [torch.randn(2, channels, *size[:spatial], dtype=torch.float64) for size in SIZES]
+    given = inputs[0].clone()
     report = repcompiler.Report()
     with torch.random.fork_rng():
         result = repcompiler.compile(model, inputs[0] if example else None, report=report, **{"objective": "plain", **options})
+    assert torch.equal(given, inputs[0]), "the example was written into"
     assert not report.reverted
     assert model.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from click.testing import CliRunner
 
 import repcompiler
+from repcompiler.cli import main
 from repcompiler.frontends.onnx import OnnxDocument
 from repcompiler.runtime import session
 
@@ -176,3 +178,33 @@ def expect():
         assert not report.reverted
 
     return compiled
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def rejects(tmp_path):
+    """Assert that `repc` says in one line what is wrong, and touches nothing."""
+
+    def check(message, *arguments):
+        before = contents(tmp_path)
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == 2, result.output
+        assert isinstance(result.exception, SystemExit)
+        assert result.stdout == ""
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("repc: ")
+        assert message in line
+        assert contents(tmp_path) == before
+
+    return check
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A valid file."""
+    path = tmp_path / "model.onnx"
+    onnx.save(parse("c = Conv(x, w_8x4x3x3)  y = BatchNormalization(c, g_8, b_8, m_8, var_8)"), path)
+    return path

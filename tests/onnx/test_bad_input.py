@@ -17,36 +17,6 @@ BN = "y = BatchNormalization(c, g_8, b_8, m_8, var_8)"
 OLD = b"the old output"
 
 
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
-
-
-@pytest.fixture
-def small(model, tmp_path):
-    """A valid file."""
-    path = tmp_path / "model.onnx"
-    onnx.save(model(f"c = Conv(x, w_8x4x3x3) {BN}"), path)
-    return path
-
-
-@pytest.fixture
-def rejects(tmp_path):
-    """Assert that `repc` says in one line what is wrong, and touches nothing."""
-
-    def check(message, *arguments):
-        before = contents(tmp_path)
-        result = CliRunner().invoke(main, [*map(str, arguments)])
-        assert result.exit_code == 2, result.output
-        assert isinstance(result.exception, SystemExit)
-        assert result.stdout == ""
-        (line,) = result.stderr.splitlines()
-        assert line.startswith("repc: ")
-        assert message in line
-        assert contents(tmp_path) == before
-
-    return check
-
-
 def save(path, proto):
     path.write_bytes(proto.SerializeToString())
     return path
@@ -169,74 +139,6 @@ def test_what_is_no_valid_model(rejects, model, tmp_path, damage, message):
     rejects(message, save(source, proto), "-o", target)
 
 
-@pytest.fixture
-def weights(small, tmp_path):
-    """The same model in a folder of its own, its weights in external data; and a way to change where they are said to be."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    path = folder / "model.onnx"
-    onnx_ir.save(onnx_ir.load(small), path, external_data="model.data", size_threshold_bytes=0)
-
-    def described(**entries):
-        proto = onnx.load(path, load_external_data=False)
-        for entry in proto.graph.initializer[0].external_data:
-            entry.value = str(entries.get(entry.key, entry.value))
-        return save(path, proto)
-
-    return described
-
-
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({"location": "gone.data"}, "external data 'gone.data' of 'w_8x4x3x3' is missing"),
-        ({"location": "../secret"}, "external data '../secret' of 'w_8x4x3x3' lies outside the model's folder"),
-        ({"location": "/etc/passwd"}, "external data '/etc/passwd' of 'w_8x4x3x3' lies outside the model's folder"),
-        ({"location": "link"}, "external data 'link' of 'w_8x4x3x3' lies outside the model's folder"),
-        ({"location": "linked/secret"}, "external data 'linked/secret' of 'w_8x4x3x3' lies outside the model's folder"),
-        ({"location": ""}, "external data '' of 'w_8x4x3x3' is missing"),
-        ({"location": "model\0data"}, "is not described correctly"),
-        ({"offset": "1000000"}, "is cut short, or not of the size that its shape says"),
-        ({"offset": "-4"}, "is cut short, or not of the size that its shape says"),
-        ({"length": "8"}, "is cut short, or not of the size that its shape says"),
-        ({"length": "many"}, "is not described correctly"),
-    ],
-    ids=[
-        "missing",
-        "a parent",
-        "absolute",
-        "a link",
-        "a linked folder",
-        "none",
-        "a null",
-        "offset",
-        "negative",
-        "length",
-        "no number",
-    ],
-)
-def test_what_is_wrong_with_external_data(rejects, weights, tmp_path, entries, message):
-    source = weights(**entries)
-    (tmp_path / "secret").write_bytes(bytes(1 << 16))
-    (source.parent / "link").symlink_to(tmp_path / "secret")
-    (source.parent / "linked").symlink_to(tmp_path)
-    rejects(message, source, "-o", tmp_path / "plain.onnx")
-
-
-def test_an_external_file_that_is_cut_short(rejects, weights, tmp_path):
-    source = weights()
-    data = source.parent / "model.data"
-    data.write_bytes(data.read_bytes()[:-1])
-    rejects("is cut short", source, "-o", tmp_path / "plain.onnx")
-
-
-def test_external_data_is_found_beside_a_relative_path_and_beside_a_link(weights, tmp_path, monkeypatch):
-    monkeypatch.chdir(weights().parent)
-    (tmp_path / "folder" / "alias.onnx").symlink_to("model.onnx")
-    for name in ("model.onnx", "alias.onnx", "../folder/model.onnx"):
-        assert CliRunner().invoke(main, [name, "-o", str(tmp_path / "plain.onnx")]).exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -277,11 +179,6 @@ def test_the_input_is_not_overwritten(rejects, small, tmp_path, monkeypatch):
     rejects("which belongs to the input: give another name, or --force", "link.onnx", "-o", small)
     rejects("the report would overwrite a model", small, "-o", "plain.onnx", "--json", "model.onnx")
     rejects("the report would overwrite a model", small, "-o", "plain.onnx", "--json", "plain.onnx")
-
-
-def test_the_inputs_weights_are_not_overwritten(rejects, weights):
-    source = weights()
-    rejects("would overwrite", source, "-o", source.with_name("model"))  # whose weights would go to model.data
 
 
 def test_with_force_the_input_is_overwritten(small, weights):

@@ -6,16 +6,13 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 
-import numpy as np
 import onnx
-import onnx_ir
 import pytest
 from click.testing import CliRunner
 
 import repcompiler
 from repcompiler import backends, compiler, passes
 from repcompiler.cli import main
-from repcompiler.frontends.onnx import OnnxDocument
 from repcompiler.rewriter import Rule
 
 REPVGG = """
@@ -249,68 +246,3 @@ def test_what_no_rewrite_explains_ends_with_exit_code_1_and_no_file(model, block
     assert [path.name for path in block.parent.iterdir()] == ["block.onnx"]
     with pytest.raises(repcompiler.VerificationError):
         repcompiler.compile(block)
-
-
-@pytest.fixture
-def external(block):
-    """The block with all its weights in `weights.bin`."""
-    folder = block.parent / "external"
-    folder.mkdir()
-    onnx_ir.save(onnx_ir.load(block), folder / "block.onnx", external_data="weights.bin", size_threshold_bytes=0)
-    return folder / "block.onnx"
-
-
-@pytest.mark.parametrize("folder", [".", ".."], ids=["the same folder", "another folder"])
-def test_external_data_stays_external(external, folder, run, assert_close):
-    before = {path.name: path.read_bytes() for path in external.parent.iterdir()}
-    target = (external.parent / folder / "plain.onnx").resolve()
-    repc(external, "-o", target)
-    assert {name: (external.parent / name).read_bytes() for name in before} == before
-    written = onnx.load(target, load_external_data=False)
-    (location,) = {
-        entry.value for tensor in written.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
-    assert location == "plain.onnx.data"
-    feeds = {"x": np.random.default_rng(0).standard_normal((1, 4, 5, 7)).astype("f")}
-    assert_close(run(onnx.load(target), feeds), run(onnx.load(external), feeds))
-    assert [node.op_type for node in repcompiler.compile(external).graph.node] == ["Conv", "Relu"]
-
-
-def test_weights_that_no_rewrite_touches_stay_memory_mapped(model, tmp_path):
-    source = tmp_path / "model.onnx"
-    proto = model("c = Conv(x, w_4x4x3x3) m = Mul(c, k_4x1x1) r = Relu(m) d = Conv(r, v_8x4x3x3) y = Softplus(d)")
-    onnx_ir.save(onnx_ir.from_proto(proto), source, external_data="model.data", size_threshold_bytes=0)
-    document = OnnxDocument.open(source)
-    result = compiler.compile_document(document, "latency", passes.PASSES, True, repcompiler.Report())
-    weights = {name: value.const_value for name, value in result.onnx_ir_model.graph.initializers.items()}
-    assert weights.keys() == {"v_8x4x3x3", "m.weight"}
-    assert isinstance(weights["v_8x4x3x3"], onnx_ir.ExternalTensor)
-    assert weights["v_8x4x3x3"] is document.onnx_ir_model.graph.initializers["v_8x4x3x3"].const_value
-    assert not isinstance(weights["m.weight"], onnx_ir.ExternalTensor)
-    proto = repcompiler.compile(source)
-    onnx.checker.check_model(proto)
-    assert not any(tensor.external_data for tensor in proto.graph.initializer)
-
-
-def test_external_data_inside_branches_and_attributes_moves_along(model, tmp_path, run, assert_close):
-    branch = "{0}_branch = {0} () => (float[a,b,c,d] {0}) <float[4,1,1] k{0} = {{1.0, 2.0, 3.0, 5.0}}> {{ {0} = Mul(m, k{0}) }}"
-    branches = ", ".join(branch.format(name) for name in ("then", "else"))
-    constant = "k = Constant<value = float[4,1,1] {1.0, 2.0, 3.0, 4.0}>()"
-    proto = model(f"{constant} c = Conv(x, w_4x4x1x1) m = Mul(c, k) y = If(b) <{branches}>", inputs="bool b")
-    feeds = {"x": np.ones((1, 4, 2, 3), "f"), "b": np.array(True)}
-    expected = run(proto, feeds)
-    folder, target = tmp_path / "from", tmp_path / "plain.onnx"
-    folder.mkdir()
-    onnx.save(
-        proto, folder / "model.onnx", save_as_external_data=True, location="data", size_threshold=0, convert_attribute=True
-    )
-    assert "deviation" in repc(folder / "model.onnx", "-o", target).stdout
-    for path in folder.iterdir():
-        path.unlink()
-    assert_close(run(onnx.load(target), feeds), expected)
-
-
-def test_shapes_that_lie_in_external_data_are_known(model, tmp_path, operators):
-    proto = model("r = Reshape(x, [0,4,6,-1]) m = Mul(r, k_4x1x1) y = Mul(m, l_4x1x1)", x="N,24,L", y="a,b,c,d")
-    onnx_ir.save(onnx_ir.from_proto(proto), tmp_path / "model.onnx", external_data="model.data", size_threshold_bytes=0)
-    assert operators(repcompiler.compile(tmp_path / "model.onnx")) == operators(repcompiler.compile(proto)) == "Mul Reshape"
