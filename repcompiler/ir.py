@@ -168,6 +168,7 @@ class Graph:
                 term.uses[user] = term.uses.get(user, 0) + count
             output.uses.clear()
             self.forwarded[output] = term
+            term.shape = term.shape if term.shape is not None else output.shape
         else:
             operands = [self._materialise(operand, output, added) for operand in term.operands]
             added.append(self.add(term.op, operands, [output]))

@@ -10,7 +10,6 @@ import onnx_ir
 import pytest
 from click.testing import CliRunner
 
-import repcompiler
 from repcompiler.cli import main
 
 BN = "y = BatchNormalization(c, g_8, b_8, m_8, var_8)"
@@ -181,16 +180,9 @@ def test_the_input_is_not_overwritten(rejects, small, tmp_path, monkeypatch):
     rejects("the report would overwrite a model", small, "-o", "plain.onnx", "--json", "plain.onnx")
 
 
-def test_with_force_the_input_is_overwritten(small, weights):
-    for source in (small, weights()):
-        expected = repcompiler.compile(source)
-        result = CliRunner().invoke(main, [str(source), "-o", str(source), "--force"])
-        assert result.exit_code == 0
-        assert (
-            [node.op_type for node in onnx.load(source).graph.node]
-            == [node.op_type for node in expected.graph.node]
-            == ["Conv"]
-        )
+def test_with_force_the_input_is_overwritten(small):
+    assert CliRunner().invoke(main, [str(small), "-o", str(small), "--force"]).exit_code == 0
+    assert [node.op_type for node in onnx.load(small).graph.node] == ["Conv"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""The operations a rewrite understands.  Each is a frozen record that carries its own constants.
+
+Kernels are written over `*spatial` axes, so one operation serves 1-D, 2-D and 3-D alike; padding is asymmetric, one
+(before, after) pair a spatial axis, and may be negative (a crop) while rewriting.  `channel_axis` says which axis of the
+result carries output channels.
+"""
+
+from repcompiler.ops.base import Array, Constant, Identity, Op, Opaque, Padding, Sum
+from repcompiler.ops.layout import Concat, Pad, Reshape, Select, Subsample, Transpose
+from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Scale
+
+__all__ = [
+    "Affine",
+    "Array",
+    "AvgPool",
+    "BatchNorm",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "Identity",
+    "Linear",
+    "LinearOp",
+    "Op",
+    "Opaque",
+    "Pad",
+    "Padding",
+    "Reshape",
+    "Scale",
+    "Select",
+    "Subsample",
+    "Sum",
+    "Transpose",
+]

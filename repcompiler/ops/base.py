@@ -1,0 +1,122 @@
+"""What all operations share, and those that belong to no family: sum, identity, constant, opaque."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from repcompiler.ir import Dim, Expr, Shape, Value
+
+if TYPE_CHECKING:
+    from repcompiler.pattern import Pattern, RootPattern
+
+Array = Any
+"""An array of any array-API namespace: numpy while compiling, torch while training."""
+
+Padding = tuple[tuple[int, int], ...]
+
+
+class Op:
+    """An operation of the IR.  Calling it on operands builds an expression; `of` builds a pattern."""
+
+    @property
+    def pure(self) -> bool:
+        """Whether removing an unread application changes nothing."""
+        return True
+
+    def __call__(self, *operands: Expr | Value) -> Expr:
+        return Expr(self, operands)
+
+    @classmethod
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
+        """A pattern that matches this operation on `operands`; `name` captures the operation itself."""
+        from repcompiler.pattern import OpPattern
+
+        return OpPattern((cls,), operands, name)
+
+    @property
+    def kind(self) -> str:
+        """The name shown to people."""
+        return type(self).__name__
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        """Shape of the first result, as far as the operand shapes say."""
+        return shapes[0]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+def window(size: Dim, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> Dim:
+    """The number of window positions along one axis, where its extent is known."""
+    if not isinstance(size, int):
+        return None
+    return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
+
+
+@dataclass(frozen=True)
+class Sum(Op):
+    """sign_1 x_1 + ... + sign_n x_n: Add, Sub and n-ary sums in one; operands may broadcast."""
+
+    signs: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
+        """A pattern that matches two terms of an addition tree, whatever else is added."""
+        from repcompiler.pattern import LinearPattern, SumPattern
+
+        first, second = operands
+        if not (isinstance(first, LinearPattern) and isinstance(second, LinearPattern)):
+            raise TypeError("the terms of a sum are matched as linear(...)")
+        return SumPattern(first, second)
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        ranks = {len(shape) for shape in shapes if shape is not None}
+        if None in shapes or len(ranks) != 1:
+            return None
+        columns = zip(*(shape for shape in shapes if shape is not None), strict=True)
+        return tuple(max(dims, key=lambda dim: (dim != 1, dim is not None)) for dims in columns)
+
+    def __str__(self) -> str:
+        return "Add" if self.signs == (1, 1) else "Sub" if self.signs == (1, -1) else f"Sum{list(self.signs)}"
+
+
+@dataclass(frozen=True)
+class Identity(Op):
+    """x itself (also Dropout in eval mode, and casts to the type a value has)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Op):
+    """A tensor that depends on nothing."""
+
+    array: Array
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return tuple(int(size) for size in self.array.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque(Op):
+    """An operation of the document that no rewrite looks into.
+
+    `evaluate` maps the arrays of the node's inputs to the arrays of its outputs; `foldable` says that the result depends
+    on nothing else, so that it can be computed once where all inputs are constants.
+    """
+
+    label: str
+    evaluate: Callable[[Sequence[Array]], Sequence[Array]] | None = None
+    foldable: bool = False
+    effect: bool = False
+
+    @property
+    def pure(self) -> bool:
+        return not self.effect
+
+    @property
+    def kind(self) -> str:
+        return self.label
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None

@@ -1,0 +1,112 @@
+"""Operations that only move numbers: around the image, or from channel to channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from repcompiler.ir import Shape
+from repcompiler.ops.base import Op, Padding, window
+
+if TYPE_CHECKING:
+    from repcompiler.pattern import Pattern, RootPattern
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Zeros around the spatial axes; a negative amount crops."""
+
+    padding: Padding
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        ones = (1,) * len(self.padding)
+        return (*shapes[0][:2], *map(window, shapes[0][2:], ones, ones, self.padding, ones))
+
+
+@dataclass(frozen=True)
+class Subsample(Op):
+    """Every stride-th pixel, the first one included: x[:, :, ::s, ::s]."""
+
+    stride: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        ones, none = (1,) * len(self.stride), ((0, 0),) * len(self.stride)
+        return (*shapes[0][:2], *map(window, shapes[0][2:], ones, self.stride, none, ones))
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """The operands' channels one behind the other (axis 1)."""
+
+    @classmethod
+    def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
+        """A pattern that matches neighbours in a concatenation which are linear in one value, whatever else it joins."""
+        from repcompiler.pattern import ConcatPattern, LinearPattern
+
+        (branches,) = operands
+        if not isinstance(branches, LinearPattern):
+            raise TypeError("the parts of a concatenation are matched as linear(...)")
+        return ConcatPattern(branches)
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        sizes = [None if shape is None else shape[1] for shape in shapes]
+        known = [size for size in sizes if isinstance(size, int)]
+        return (shapes[0][0], sum(known) if len(known) == len(sizes) else None, *shapes[0][2:])
+
+
+@dataclass(frozen=True)
+class Select(Op):
+    """Channels `index` of axis 1, in that order: a slice, one part of a split, a permutation."""
+
+    index: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None if shapes[0] is None else (shapes[0][0], len(self.index), *shapes[0][2:])
+
+    def __str__(self) -> str:
+        return f"Select {len(self.index)} channels"
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same numbers in row-major order under another shape, as ONNX says it: 0 keeps an extent, one -1 is inferred."""
+
+    target: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        resolved = None if shapes[0] is None else self.resolve(shapes[0])
+        return resolved or tuple(size if size > 0 else None for size in self.target)
+
+    def resolve(self, shape: Shape) -> Shape | None:
+        """The result's shape where the batch axis stays (a symbol, too) and every extent behind it is known; else None."""
+        behind = [size for size in shape[1:] if isinstance(size, int)]
+        if len(behind) < len(shape) - 1 or len(self.target) < 2:
+            return None
+        rest = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(self.target)][1:]
+        numbers, total = [size for size in rest if isinstance(size, int)], prod(behind)
+        explicit = prod(size for size in numbers if size > 0)
+        if self.target[0] == -1:
+            kept = -1 not in rest and explicit == total
+        else:
+            kept = self.target[0] in (0, shape[0]) and explicit > 0 and total % explicit == 0
+        if not kept or len(numbers) < len(rest) or (-1 not in rest and explicit != total):
+            return None
+        return (shape[0], *(total // explicit if size == -1 else size for size in numbers))
+
+
+@dataclass(frozen=True)
+class Transpose(Op):
+    """Axis i of the result is axis perm[i] of the operand."""
+
+    perm: tuple[int, ...]
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None if shapes[0] is None else tuple(shapes[0][axis] for axis in self.perm)
