@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ import click
 from repcompiler import deferred_imports
 
 deferred_imports.install()  # before anything below reaches onnx-ir
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the reference's products are small: threads would wait for each other
 
 DONE, DIFFERENT, BAD_INPUT, NOTHING_TO_DO = 0, 1, 2, 3
 

@@ -222,9 +222,13 @@ class ConcatPattern(RootPattern):
                 context = partial(_concat_with, before, after) if before or after else match.context
                 bound = _bind_all(match, {self.branches.source: source})
                 if bound is not None and any(region.steps for region, _ in found):
-                    captures = {**bound.captures, self.branches.name: tuple(region for region, _ in found)}
+                    branches = tuple(region for region, _ in found)
+                    captures = {**bound.captures, self.branches.name: branches}
+                    whole = Region(source, (Join(Concat(), branches),))
                     interior = [value for _, inside in found for value in inside]
-                    yield replace(bound, captures=captures, rest=(*before, *after), context=context).inside(*interior)
+                    yield replace(bound, captures=captures, rest=(*before, *after), context=context, whole=whole).inside(
+                        *interior
+                    )
 
 
 def _bind_all(match: Match, captures: dict[str, Value | Region]) -> Match | None:

@@ -7,6 +7,7 @@ A region is found by its structure alone; what it is, is computed only when a re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
@@ -118,20 +119,61 @@ def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence
 def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
     """The convolution that the region would be, its weight a placeholder of the right shape, at next to no cost.
 
-    Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  None where zero blocks
-    may make the result cheaper than its shape says.
+    Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  Where zero blocks may
+    make the result cheaper than that, the placeholder is no larger than the plainest form can be.  None without a convolution.
     """
     ops = list(region.ops())
-    if any(isinstance(op, Select) for op in ops) or not ops:
-        return None
-    convs = [op for op in ops if isinstance(op, Conv)]
-    mixing = [op for op in convs if not algebra.is_diagonal(op)]
-    if not mixing:
+    mixing = [op for op in ops if isinstance(op, Conv) and not algebra.is_diagonal(op)]
+    channels = _channels(region)
+    if not mixing or channels is None:
         return None
     thin = convolution(_thin(region, views), {})
-    groups = gcd(*(op.groups for op in mixing))
-    shape = (convs[-1].out_channels, convs[0].in_channels // groups, *thin.kernel_size)
-    return replace(thin, weight=np.broadcast_to(np.zeros(()), shape), bias=np.zeros(shape[0]), groups=groups)
+    if _moves_channels(region):
+        fan_in = _fan_in(region)
+        groups = max(mixing[0].in_channels // fan_in, 1)
+    else:
+        groups = gcd(*(op.groups for op in mixing))
+        fan_in = mixing[0].in_channels // groups
+    weight = np.broadcast_to(np.zeros(()), (channels, fan_in, *thin.kernel_size))
+    return replace(thin, weight=weight, bias=np.zeros(channels), groups=groups)
+
+
+def _moves_channels(region: Region) -> bool:
+    joins = [step for step in region.steps if isinstance(step, Join)]
+    inner = any(isinstance(join.op, Concat) or any(map(_moves_channels, join.branches)) for join in joins)
+    return inner or any(isinstance(step, Select) for step in region.steps)
+
+
+def _channels(region: Region) -> int | None:
+    """Channels of the region's result."""
+    for step in reversed(region.steps):
+        if isinstance(step, Conv):
+            return step.out_channels
+        if isinstance(step, Select):
+            return len(step.index)
+        if isinstance(step, Join):
+            parts = [_channels(branch) for branch in step.branches]
+            known = [part for part in parts if part is not None]
+            if isinstance(step.op, Sum):
+                return known[0] if known else None
+            return sum(known) if len(known) == len(parts) else None
+    shape = region.source.shape
+    return shape[1] if shape is not None and len(shape) > 1 and isinstance(shape[1], int) else None
+
+
+def _fan_in(region: Region) -> int:
+    """Input channels that some output channel reads, at least: what the first step that mixes channels reads."""
+    copies = 1
+    for step in region.steps:
+        if isinstance(step, Join):
+            return max(max(map(_fan_in, step.branches)) // copies, 1)
+        if isinstance(step, Select):
+            copies *= max(Counter(step.index).values())
+        elif isinstance(step, Conv) and step.weight.shape[1] > 1:
+            return max(int(step.weight.shape[1]) // copies, 1)
+        elif isinstance(step, Conv):
+            copies *= step.out_channels // step.in_channels
+    return 1
 
 
 def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
@@ -142,6 +184,7 @@ def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
             signs = (1,) * len(step.branches)
             steps.append(Join(Sum(signs), tuple(_thin(branch, views) for branch in step.branches)))
             continue
+        step = Identity() if isinstance(step, Select) else step
         channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
         spatial = (region.source.rank or 4) - 2
         conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from repcompiler import structure
 from repcompiler.interpreter import run
 from repcompiler.ops import AvgPool, Concat, Pad, Select, Subsample, Sum
 from repcompiler.passes import PASSES
@@ -64,8 +65,28 @@ def test_the_outline_has_the_geometry_of_the_convolution(name):
     )
 
 
-def test_where_zero_blocks_may_be_found_there_is_no_outline():
-    assert outline(region_of(build(BLOCKS["split"], x=(None, 4, None, None))), VIEWS) is None
+SHUFFLED = {
+    "concat": BLOCKS["concat"],
+    "split": BLOCKS["split"],
+    "depthwise halves": lambda x: Concat()(*(random_conv(rng, 2, 2, k, padding=k // 2, groups=2)(h(x)) for k, h in HALVES)),
+    "dense halves": lambda x: Concat()(*(random_conv(rng, 2, 3, k, padding=k // 2)(half(x)) for k, half in HALVES)),
+    "copies": lambda x: random_conv(rng, 8, 4, 1)(Select((0, 0, 1, 1, 2, 2, 3, 3))(x)),
+    "multiplied": lambda x: random_conv(rng, 8, 4, 1)(Select(tuple(range(8)))(random_conv(rng, 4, 8, 3, groups=4)(x))),
+}
+HALVES = ((3, Select((0, 1))), (5, Select((2, 3))))
+
+
+@pytest.mark.parametrize("block", SHUFFLED.values(), ids=SHUFFLED)
+def test_where_zero_blocks_may_be_found_the_outline_is_no_larger_than_the_plainest_form(block):
+    region = region_of(build(block, x=(None, 4, None, None)))
+    plainest, sketch = structure.grouped(convolution(region, VIEWS)), outline(region, VIEWS)
+    assert sketch.kernel_size == plainest.kernel_size
+    assert sketch.out_channels == plainest.out_channels
+    assert sketch.weight.shape[1] <= plainest.weight.shape[1]
+
+
+def test_without_a_convolution_there_is_no_outline():
+    assert outline(region_of(build(lambda x: Select((1, 0))(Select((3, 2))(x)), x=(None, 4, None, None))), VIEWS) is None
 
 
 def sources(graph):

@@ -87,7 +87,7 @@ def slice_(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     crop, stride = [(0, 0)] * rank, [1] * rank
     for axis, start, end, step in zip(axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True):
         first, last = _ends(x.shape[axis], start, end)
-        if first < 0 or last > 0 or step < 1 or (step > 1 and (first or last)):
+        if first < 0 or last > 0 or step < 1:
             return None
         crop[axis], stride[axis] = (-first, last), step
     if any(map(any, crop[:2])) or any(step > 1 for step in stride[:2]):

@@ -132,6 +132,10 @@ def test_a_slice_of_nothing_stays(expect, bounds):
     expect(f"p = Slice(x, {bounds}, [2]) y = Mul(p, k_scalar)", "Mul Slice", {"x": "2,4,5,6"})
 
 
+def test_a_slice_of_nothing_of_an_unknown_size_stays(expect):
+    expect("p = Slice(x, [0], [0], [2]) y = Mul(p, k_scalar)", "Mul Slice", {})
+
+
 def test_a_slice_of_a_matrix_stays(expect):
     expect("p = Slice(x, [1], [-1], [1]) y = Mul(p, k_scalar)", "Mul Slice", {"x": "N,6"})
 

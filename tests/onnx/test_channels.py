@@ -1,0 +1,118 @@
+"""How the operators that move channels are read, and the shapes they are told by.  Tables as in test_operators.py."""
+
+import numpy as np
+import pytest
+
+C = "c = Conv(x, w_8x4x3x3)"
+
+
+def case(name, body, becomes, **options):
+    return pytest.param(body, becomes, options, id=name)
+
+
+def table(*cases):
+    return pytest.mark.parametrize(("body", "becomes", "options"), cases)
+
+
+@table(
+    case("Split, opset 7", f"{C} s, t = Split<axis=1, split=[3,5]>(c)", "Conv", opset=7),
+    case("Split, opset 13", f"{C} s, t = Split<axis=1>(c, [3,5])", "Conv"),
+    case("Split from behind", f"{C} s, t = Split<axis=-3>(c, [3,5])", "Conv"),
+    case("Split into equal parts", f"{C} s, t = Split<axis=1>(c)", "Conv"),
+    case("Split by number", f"{C} s, t = Split<axis=1, num_outputs=2>(c)", "Conv", opset=18),
+    case("Slice", f"{C} s = Slice(c, [1], [5], [1])", "Conv"),
+    case("Slice with steps", f"{C} s = Slice(c, [1], [8], [1], [3])", "Conv"),
+    case("Gather", f"{C} s = Gather<axis=1>(c, [5,0,5,-1])", "Conv"),
+    case("Gather of one", f"{C} s = Gather<axis=1>(c, [2])", "Conv"),
+)
+def test_a_selection_of_channels_goes_into_the_conv_before_it(expect, body, becomes, options):
+    expect(f"{body} y = Relu(s)", f"{becomes} Relu", options)
+
+
+@table(
+    case("Split of unequal parts by number", f"{C} s, t, u = Split<axis=1, num_outputs=3>(c)", "Conv Split", opset=18),
+    case("Split of a spatial axis", f"{C} s, t = Split<axis=2>(c)", "Conv Split", x="1,4,6,7"),
+    case(
+        "Split by an input", f"{C} s, t = Split<axis=1>(c, p)", "Conv Split", inputs="int64[2] p", given={"p": np.array([3, 5])}
+    ),
+    case(
+        "Gather by an input", f"{C} s = Gather<axis=1>(c, p)", "Conv Gather", inputs="int64[2] p", given={"p": np.array([3, 5])}
+    ),
+    case("Gather of a spatial axis", f"{C} s = Gather<axis=2>(c, [1,0])", "Conv Gather", x="1,4,6,7"),
+    case("Gather by a matrix", f"{C} s = Gather<axis=1>(c, i)", "Conv Gather", i=np.array([[0, 1]]), y="a,b,c,d,e"),
+    case("Gather by a scalar", f"{C} s = Gather<axis=1>(c, i)", "Conv Gather", i=np.array(3), y="a,b,c"),
+    case("images", f"{C} s = Slice(c, [1], [9], [0])", "Conv Slice", x="3,4,6,7"),
+    case("channels and rows", f"{C} s = Slice(c, [1,1], [5,-1], [1,2])", "Conv Slice"),
+)
+def test_another_selection_stays(expect, body, becomes, options):
+    expect(f"{body} y = Relu(s)", " ".join(sorted(f"{becomes} Relu".split())), options)
+
+
+@table(
+    case("both parts read", "s, t = Split<axis=1>(c)", "Conv Mul Relu Split"),
+    case("one part read twice", "s, u = Split<axis=1>(c) t = Neg(s)", "Conv Mul Neg Relu"),
+    case("the whole read too", "s, u = Split<axis=1>(c) p = Neg(c) t, v = Split<axis=1>(p)", "Conv Mul Neg Relu Split Split"),
+)
+def test_parts_that_are_read_elsewhere_compute_what_they_did(check, model, body, becomes, options, operators):
+    source = model(f"{C} {body} r = Relu(s) y = Mul(r, t)", **options)
+    result, report = check(source)
+    assert operators(result) == becomes
+    assert report.verification.checked
+
+
+@table(
+    case("axis 1", "y = Concat<axis=1>(a, b)", "Conv"),
+    case("axis -3", "y = Concat<axis=-3>(a, b)", "Conv"),
+    case("with the image", "y = Concat<axis=1>(a, x)", "Conv"),
+    case("twice the same", "y = Concat<axis=1>(a, a)", "Conv"),
+    case("the batch", "y = Concat<axis=0>(a, b)", "Concat Conv Conv"),
+    case("rows", "y = Concat<axis=2>(a, b)", "Concat Conv Conv"),
+    case("a constant", "y = Concat<axis=1>(a, k_1x2x5x6)", "Concat Conv", x="1,4,5,6"),
+)
+def test_branches_side_by_side(expect, body, becomes, options):
+    expect(f"a = Conv(x, v_4x4x1x1) b = Conv<pads=[1,1,1,1]>(x, w_4x4x3x3) {body}", becomes, options)
+
+
+SHUFFLE = "t = Transpose<perm=[0,2,1,3,4]>(s) u = Reshape(t, {1}) y = Conv<group=2>(u, w_8x4x1x1)"
+
+
+@table(
+    case("of known size", "s = Reshape(x, [2,2,4,5,6])", "[2,8,5,6]", x="2,8,5,6"),
+    case("of any batch", "s = Reshape(x, [-1,2,4,5,6])", "[-1,8,5,6]", x="N,8,5,6"),
+    case(
+        "of a size in a Shape node",
+        "h = Shape<start=2>(x) g = Concat<axis=0>([2,2,4], h) s = Reshape(x, g)",
+        "[2,8,5,6]",
+        x="2,8,5,6",
+    ),
+    case("two axes crossed", "s = Reshape(x, [2,4,2,5,6])", "[2,8,5,6]", x="2,8,5,6"),
+    case("0 for an extent that stays", "s = Reshape(x, [0,2,4,5,6])", "[0,8,5,6]", x="N,8,5,6"),
+)
+def test_a_channel_shuffle_computes_what_it_did(check, model, body, becomes, options):
+    _, report = check(model(f"{body} {SHUFFLE.replace('{1}', becomes)}", **options))
+    assert report.verification.checked
+    assert not report.reverted
+
+
+@table(
+    case(
+        "Reshape by an input", "s = Reshape(x, p)", "Relu Reshape", inputs="int64[2] p", given={"p": np.array([-1, 2])}, y="a,b"
+    ),
+    case("Reshape with allowzero", "s = Reshape<allowzero=1>(x, [6,-1])", "Relu Reshape", x="2,3,4", y="a,b"),
+    case("Transpose in reverse", "s = Transpose(x)", "Relu Transpose"),
+    case("Shape of an unknown size", "h = Shape(x) s = Reshape(x, h)", "Relu Reshape Shape"),
+    case(
+        "Shape of the part that is unknown",
+        "h = Shape<start=2>(x) g = Concat<axis=0>([0,0], h) s = Reshape(x, g)",
+        "Concat Relu Reshape Shape",
+    ),
+)
+def test_other_layouts_stay(expect, body, becomes, options):
+    expect(f"{body} y = Relu(s)", becomes, options)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 10, 11, 13, 18, 23])
+def test_what_is_written_for_channels_is_valid_in_every_operator_set(check, model, opset):
+    select = "Split<axis=1, split=[3,5]>(x)" if opset < 13 else "Split<axis=1>(x, [3,5])"
+    body = f"a, b = {select} c = Gather<axis=1>(b, [2,0,2]) d = Gather<axis=1>(c, [2,1]) e = Concat<axis=1>(a, d) y = Relu(e)"
+    assert check(model(body, x="N,8,H,W", opset=opset))[1].verification.checked
