@@ -129,8 +129,9 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
         return None
     thin = convolution(_thin(region, views), {})
     if _moves_channels(region):
-        fan_in = _fan_in(region)
-        groups = max(mixing[0].in_channels // fan_in, 1)
+        inputs, _ = _space(region, ())
+        fan_in = max(_fan_in(region), inputs // gcd(inputs, channels))  # groups divide both
+        groups = max(inputs // fan_in, 1)
     else:
         groups = gcd(*(op.groups for op in mixing))
         fan_in = mixing[0].in_channels // groups

@@ -83,7 +83,7 @@ def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     weight = lift.weight(node, 1)
-    if weight.ndim != 2 or lift.data(node).rank == 1:
+    if weight.ndim != 2:
         return None
     return Lifted(Linear(weight.T, np.zeros(weight.shape[1])), (lift.data(node),), lift.parameters(node))
 
@@ -124,7 +124,7 @@ def per_channel(array: NDArray, shape: Shape | None) -> tuple[NDArray, int] | No
         return vector, 1
     assert shape is not None
     axis = next(index for index, size in enumerate(array.shape) if size > 1) + len(shape) - array.ndim
-    if shape[axis] != array.size or axis == 0:
+    if shape[axis] != array.size:
         return None  # it varies along several axes, or would enlarge one whose extent is 1 or unknown
     return vector, axis
 

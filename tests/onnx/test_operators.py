@@ -64,6 +64,12 @@ def test_a_weight_shared_by_two_convs_changes_for_one_alone(expect):
     case("eps", "y = BatchNormalization<epsilon=0.5, momentum=0.1>(c, g_8, b_8, m_8, var_8)", "Conv"),
     case("eps 0", "y = BatchNormalization<epsilon=0.0>(c, g_8, b_8, m_8, var_8)", "Conv"),
     case("training mode", "y, m, v = BatchNormalization<training_mode=1>(c, g_8, b_8, m_8, var_8)", KEPT, x="3,4,7,9"),
+    case(
+        "training mode, statistics not asked for",
+        "y = BatchNormalization<training_mode=1>(c, g_8, b_8, m_8, var_8)",
+        KEPT,
+        x="3,4,7,9",
+    ),
     case("gamma that is an input", "y = BatchNormalization(c, g, b_8, m_8, var_8)", KEPT, inputs="float[8] g"),
     case(
         "var that is an input",
@@ -177,6 +183,14 @@ def test_arithmetic_after_conv(expect, body, becomes, options):
 @pytest.mark.parametrize("op", ["Add", "Mul", "Div"])
 def test_a_constant_that_makes_more_channels_stays(expect, op):
     expect(f"c = Conv(x, w_1x4x1x1) y = {op}(c, k_4x1x1)", f"{' '.join(sorted(['Conv', op]))}", {})
+
+
+def test_numbers_for_each_image_merge_among_themselves(expect):
+    expect("a = Mul(x, k_3x1x1x1) b = Add(a, l_3x1x1x1) y = Div(b, m_3x1x1x1)", "Add Mul", {"x": "3,4,H,W"})
+
+
+def test_a_vector_takes_part_as_a_matrix_does(expect):
+    expect("a = MatMul(x, w_6x5) b = MatMul(a, w_5x4) y = Mul(b, k_scalar)", "MatMul", {"x": "6"})
 
 
 def test_arithmetic_on_integers_stays(expect):
