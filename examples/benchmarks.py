@@ -38,7 +38,7 @@ Most were optimised before they were shipped. Deviation, latency and nodes as ab
 """,
     "tool_footprint.py": """## Wall time and peak memory
 
-Whole processes on the same training-form files, by turns, median of 7 rounds after one to warm up. `repc` compares its result
+Whole processes on the same training-form files, by turns, median of 3 rounds after one to warm up. `repc` compares its result
 with the source before it writes; onnxslim and onnxsim write without a comparison unless asked for one.
 """,
 }

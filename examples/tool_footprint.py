@@ -17,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 NETWORKS = ("repvgg_a0", "resnet50", "mobileone_s0")
-ROUNDS = 7
+ROUNDS = 3
 ZOO = str(Path(__file__).with_name("zoo.py"))
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 FLOOR = "import onnx_ir, sys; onnx_ir.save(onnx_ir.load(sys.argv[1]), sys.argv[2])"
