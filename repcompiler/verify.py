@@ -134,7 +134,8 @@ def probes(source: Document, verification: Verification) -> Iterator[Feeds]:
     for sizes in (ODD, TINY):
         seen: set[tuple[tuple[int, ...], ...]] = set()
         for seed, size in enumerate(sizes):
-            shapes = tuple(_fit(spec.shape or (), size) for spec in specs)
+            symbols: dict[str, int] = {}
+            shapes = tuple(_fit(spec.shape or (), size, symbols) for spec in specs)
             if shapes in seen:
                 continue
             seen.add(shapes)
@@ -147,11 +148,12 @@ def probes(source: Document, verification: Verification) -> Iterator[Feeds]:
             return  # one fixed shape: nothing else to try
 
 
-def _fit(shape: Shape, size: Size) -> tuple[int, ...]:
-    """The shape with each free axis given an extent."""
+def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
+    """The shape with each free axis given an extent, a symbol the same wherever it stands."""
     rank = len(shape)
     free = [size[0], 3, *size[1:], *(4,) * rank] if rank > 2 else [size[0], *(7,) * rank]
-    return tuple(dim if isinstance(dim, int) else free[axis] for axis, dim in enumerate(shape))
+    named = (symbols.setdefault(dim, free[axis]) if isinstance(dim, str) else dim for axis, dim in enumerate(shape))
+    return tuple(free[axis] if dim is None else dim for axis, dim in enumerate(named))
 
 
 def _random(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray:

@@ -64,12 +64,6 @@ def test_a_weight_shared_by_two_convs_changes_for_one_alone(expect):
     case("eps", "y = BatchNormalization<epsilon=0.5, momentum=0.1>(c, g_8, b_8, m_8, var_8)", "Conv"),
     case("eps 0", "y = BatchNormalization<epsilon=0.0>(c, g_8, b_8, m_8, var_8)", "Conv"),
     case("training mode", "y, m, v = BatchNormalization<training_mode=1>(c, g_8, b_8, m_8, var_8)", KEPT, x="3,4,7,9"),
-    case(
-        "training mode, statistics not asked for",
-        "y = BatchNormalization<training_mode=1>(c, g_8, b_8, m_8, var_8)",
-        KEPT,
-        x="3,4,7,9",
-    ),
     case("gamma that is an input", "y = BatchNormalization(c, g, b_8, m_8, var_8)", KEPT, inputs="float[8] g"),
     case(
         "var that is an input",
@@ -131,7 +125,7 @@ def test_transposed_conv_before_batch_norm(expect, body, becomes, options):
     case("three axes", "a = MatMul(x, w_6x8) c = Add(a, b_8)", "Add MatMul", x="N,T,6"),
     case("three axes and a bias each token", "a = MatMul(x, w_6x8) c = Add(a, b_5x8)", "Add MatMul Mul", x="N,5,6"),
     case("three axes and a bias along as many tokens", "a = MatMul(x, w_6x8) c = Add(a, b_8x1)", "Add MatMul Mul", x="N,8,6"),
-    case("a vector", "c = MatMul(x, w_6x8)", "MatMul Mul", x="6"),
+    case("a vector", "c = MatMul(x, w_6x8)", "MatMul", x="6"),
     case("constant on the left", "c = MatMul(w_3x6, x)", "MatMul Mul", x="6,8"),
     case("a batch of matrices", "c = MatMul(x, w_2x6x8)", "MatMul Mul", x="2,3,6"),
 )

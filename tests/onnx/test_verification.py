@@ -128,6 +128,7 @@ def test_a_border_that_only_small_images_have_is_seen(model):
         ("y = Relu(x)", ["2x5x45", "1x5x5"], {"x": "N,5,T"}),
         ("r = Reshape(x, [0,-1,32]) y = Relu(r)", ["1x4x64x96", "1x4x33x32"], {"y": "a,b,c"}),
         ("c = Conv(x, w_4x4x7x7) y = Relu(c)", ["2x4x45x67", "1x4x9x7"], {}),
+        ("y = Mul(x, v)", ["2x4x45x67 67", "1x4x5x3 3"], {"inputs": "float[W] v"}),
     ],
 )
 def test_the_probes_are_of_sizes_that_the_model_takes(model, body, probes, options):
