@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +18,6 @@ import click
 from repcompiler import deferred_imports
 
 deferred_imports.install()  # before anything below reaches onnx-ir
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the reference's products are small: threads would wait for each other
 
 DONE, DIFFERENT, BAD_INPUT, NOTHING_TO_DO = 0, 1, 2, 3
 
@@ -71,7 +69,7 @@ def main() -> None:
 @click.option("--simplify", is_flag=True, help="Run onnxsim first.")
 @click.option("--force", is_flag=True, help="Allow the output to replace the input.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if there was nothing to do.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def compile_command(
     model: Path,
     output: Path | None,
@@ -112,6 +110,7 @@ def compile_command(
             source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
             read = [*source.external, model]
             _check_targets(output, json_file, read, force)
+            source.target = output
             result = compile_document(source, objective, chosen, not no_verify, report, progress)
             if output is not None:
                 progress(f"writing {output}")

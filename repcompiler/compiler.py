@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from repcompiler.errors import VerificationError
 from repcompiler.passes import PASSES
 from repcompiler.report import Report
 from repcompiler.rewriter import Log, Pass, Rewriter
-from repcompiler.verify import Verification, compare
+from repcompiler.verify import Reference, Verification
 
 Progress = Callable[[str], None]
 """Told what is being done; a user interface may show it."""
@@ -88,15 +89,19 @@ def compile_document(
         log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned, certified).run()
         if log.steps:
             fork.patch(graph)
+        del graph
+        gc.collect()  # graphs are cyclic, and hold every merged weight in float64
         return fork, log
 
     progress("rewriting")
     result, log = attempt(frozenset())
     banned: frozenset[Site] = frozenset()
     verification: Verification | None = None
+    reference: Reference | None = None
     while verify:
         progress("verifying")
-        verification = compare(source, result)
+        reference = reference or Reference(source)
+        verification = reference.compare(result)
         if not verification.checked and log.steps and not certified:
             progress("the model cannot be compared as a whole: checking each rewrite by itself")
             certified = True
@@ -104,21 +109,23 @@ def compile_document(
             continue
         if verification.equal or not log.steps:
             break
+        result.release()
         if len(banned) == REVERTS:
             raise VerificationError(f"the result differs from the source: {verification.summary()}")
         progress("looking for the rewrite to blame")
-        banned |= {_blame(source, log, banned, attempt)}
+        banned |= {_blame(reference, log, banned, attempt)}
         result, log = attempt(banned)
     report.fill(source, result, log, objective, verification, banned)
     return result
 
 
-def _blame(source: Document, log: Log, banned: frozenset[Site], attempt: Attempt) -> Site:
+def _blame(reference: Reference, log: Log, banned: frozenset[Site], attempt: Attempt) -> Site:
     """The first rewrite with which the result differs: bisection over how many rewrites are done."""
     good, bad = 0, len(log.steps)
     while bad - good > 1:
         middle = (good + bad) // 2
         partial, _ = attempt(banned, middle)
-        good, bad = (middle, bad) if compare(source, partial).equal else (good, middle)
+        good, bad = (middle, bad) if reference.compare(partial).equal else (good, middle)
+        partial.release()
     step = log.steps[bad - 1]
     return step.rule, step.root

@@ -61,6 +61,9 @@ class Document(Protocol):
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs with all floating-point arithmetic in float64."""
 
+    def release(self) -> None:
+        """Free what `run` keeps for the next call."""
+
 
 @dataclass(frozen=True)
 class Statistics:

@@ -12,7 +12,7 @@ from repcompiler.compiler import compile_document, select
 from repcompiler.errors import ModelError, VerificationError
 from repcompiler.report import Report
 from repcompiler.rewriter import Pass
-from repcompiler.verify import compare
+from repcompiler.verify import Reference
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,10 +68,11 @@ def export(
     plain, found = _compile_file(exported, objective, chosen, verify=False)
     if verify:
         source.specs = plain.inputs()  # what the file lets vary
-        verification = compare(source, plain)
+        reference = Reference(source)
+        verification = reference.compare(plain)
         if not verification.equal:
             plain, found = _compile_file(exported, objective, chosen, verify=True)
-            verification = compare(source, plain)
+            verification = reference.compare(plain)
         if not verification.equal:
             raise VerificationError(f"the file differs from the model: {verification.summary()}")
         report.verification = verification

@@ -22,6 +22,7 @@ def session(model: str | bytes, threads: int = 0) -> Any:
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # run once or twice: copying weights does not pay
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -51,6 +52,7 @@ class NodeRuntime:
         key = node, tuple((array.dtype.name, array.shape if array.ndim == 1 else (None,) * array.ndim) for array in arrays)
         if key not in self.sessions:
             self.sessions[key] = session(self._one_node(*key), threads=1)
+        arrays = [np.require(array, requirements="A") for array in arrays]  # views of a file may lie anywhere
         feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
         results = iter(self.sessions[key].run(None, feeds))
         return [tensor(next(results)) if output.name else np.empty(0) for output in node.outputs]

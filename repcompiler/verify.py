@@ -101,51 +101,75 @@ class Verification:
         return f"deviation {relative:.1e} of the largest output, the source's own rounding {own:.1e} ({', '.join(self.probes)})"
 
 
-def compare(source: Document, result: Document) -> Verification:
-    """Compare two documents of the same interface on the examples given, or on made-up inputs: odd, non-square and tiny."""
-    verification = Verification()
-    for feeds in probes(source, verification):
+@dataclass(frozen=True)
+class Sample:
+    """One probe: what was fed, what the source makes of it, and what it would make of it in float64."""
+
+    feeds: Feeds
+    expected: Sequence[NDArray]
+    reference: Sequence[NDArray]
+
+
+class Reference:
+    """What results are compared with: the source on the examples given, or on made-up inputs: odd, non-square and tiny."""
+
+    def __init__(self, source: Document) -> None:
+        self.source = source
+        self.samples: list[Sample] = []
+        self.skipped = ""
+        """Why there are no samples, if so."""
+        for feeds in self._probes():
+            self._sample(feeds)
+        source.release()
+
+    def compare(self, result: Document) -> Verification:
+        """Run a document of the same interface on the same inputs."""
+        verification = Verification(skipped=self.skipped)
+        for sample in self.samples:
+            shapes = ("x".join(map(str, array.shape)) or "scalar" for array in sample.feeds.values())
+            verification.probes.append(" ".join(shapes))
+            try:
+                actual: Sequence[NDArray] | str = result.run(sample.feeds)
+            except ModelError:
+                raise
+            except Exception as error:
+                actual = f"the result does not run: {_first_line(error)}"
+            _measure(verification, sample, actual, cache(partial(_nudged, self.source, sample.feeds)))
+            if not verification.equal:
+                break
+        return verification
+
+    def _sample(self, feeds: Feeds) -> None:
         try:
-            expected, reference = source.run(feeds), source.run_reference(feeds)
+            self.samples.append(Sample(feeds, self.source.run(feeds), self.source.run_reference(feeds)))
         except ModelError:
             raise
         except Exception as error:  # a runtime may raise anything
-            verification.skipped = f"the source does not run: {_first_line(error)}"
-            continue
-        verification.probes.append(" ".join("x".join(map(str, array.shape)) or "scalar" for array in feeds.values()))
-        try:
-            actual: Sequence[NDArray] | str = result.run(feeds)
-        except Exception as error:
-            actual = f"the result does not run: {_first_line(error)}"
-        _measure(verification, expected, reference, actual, cache(partial(_nudged, source, feeds)))
-        if not verification.equal:
-            break
-    return verification
+            self.skipped = f"the source does not run: {_first_line(error)}"
 
-
-def probes(source: Document, verification: Verification) -> Iterator[Feeds]:
-    """Inputs: the user's own, then the first odd and the first tiny size that the source accepts."""
-    yield from source.examples()
-    specs = source.inputs()
-    for spec in specs:
-        if spec.shape is None or spec.dtype not in NUMBERS:
-            verification.skipped = f"input '{spec.name}' is no array of numbers of known rank: give example inputs"
-            return
-    for sizes in (ODD, TINY):
-        seen: set[tuple[tuple[int, ...], ...]] = set()
-        for seed, size in enumerate(sizes):
-            symbols: dict[str, int] = {}
-            shapes = tuple(_fit(spec.shape or (), size, symbols) for spec in specs)
-            if shapes in seen:
-                continue
-            seen.add(shapes)
-            before = len(verification.probes)
-            rng = np.random.default_rng(seed)  # one for all inputs: no two are alike
-            yield {spec.name: _random(spec, shape, rng) for spec, shape in zip(specs, shapes, strict=True)}
-            if len(verification.probes) > before:
-                break
-        if all(isinstance(dim, int) for spec in specs for dim in spec.shape or ()):
-            return  # one fixed shape: nothing else to try
+    def _probes(self) -> Iterator[Feeds]:
+        """Inputs: the user's own, then the first odd and the first tiny size that the source accepts."""
+        yield from self.source.examples()
+        specs = self.source.inputs()
+        for spec in specs:
+            if spec.shape is None or spec.dtype not in NUMBERS:
+                self.skipped = f"input '{spec.name}' is no array of numbers of known rank: give example inputs"
+                return
+        for sizes in (ODD, TINY):
+            seen: set[tuple[tuple[int, ...], ...]] = set()
+            for seed, size in enumerate(sizes):
+                symbols: dict[str, int] = {}
+                shapes = tuple(_fit(spec.shape or (), size, symbols) for spec in specs)
+                if shapes in seen:
+                    continue
+                seen.add(shapes)
+                before = len(self.samples)
+                rng = np.random.default_rng(seed)  # one for all inputs: no two are alike
+                yield {spec.name: _random(spec, shape, rng) for spec, shape in zip(specs, shapes, strict=True)}
+                if len(self.samples) > before:
+                    break
+            if all(isinstance(dim, int) for spec in specs for dim in spec.shape or ()):
+                return  # one fixed shape: nothing else to try
 
 
 def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
@@ -176,12 +200,9 @@ def _nudged(source: Document, feeds: Feeds) -> Sequence[NDArray]:
 
 
 def _measure(
-    verification: Verification,
-    expected: Sequence[NDArray],
-    reference: Sequence[NDArray],
-    actual: Sequence[NDArray] | str,
-    nudged: Callable[[], Sequence[NDArray]],
+    verification: Verification, sample: Sample, actual: Sequence[NDArray] | str, nudged: Callable[[], Sequence[NDArray]]
 ) -> None:
+    expected, reference = sample.expected, sample.reference
     if not verification.outputs:
         verification.outputs = [Deviation(str(index)) for index in range(len(expected))]
     for index, output in enumerate(verification.outputs):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
+import numpy as np
 import onnx_ir
 
+from repcompiler import onnx_wire
 from repcompiler.errors import ModelError
 
 INLINE_LIMIT = 2**31 - 2**24
@@ -45,21 +51,63 @@ def check_target(path: Path) -> None:
         raise ModelError(f"{path}: cannot be written, the folder {folder} does not allow it")
 
 
-def write(model: onnx_ir.Model, path: Path, external: bool) -> None:
-    """Save to a temporary folder beside `path` and move into place, external data (`NAME.data`) first.
+class Draft:
+    """A model in a temporary folder beside `target`, ready to be moved into place, external data (`NAME.data`) first.
 
     Raises ModelError where the target cannot be written.
     """
-    files = [data_file(path), path] if external else [path]
-    for file in files:
-        check_target(file)
+
+    def __init__(self, model: onnx_ir.Model, target: Path, external: bool) -> None:
+        self.target = target
+        self._files = [data_file(target), target] if external else [target]
+        for file in self._files:
+            check_target(file)
+        with _says_why(target):
+            folder = mkdtemp(prefix=".repc-", dir=target.parent)
+            self.discard = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self.path = Path(folder) / target.name
+            try:
+                if external:
+                    onnx_ir.save(model, self.path, external_data=data_file(target).name)
+                else:
+                    _save(model, self.path)
+            except BaseException:
+                self.discard()
+                raise
+
+    def publish(self) -> None:
+        """Move it to the target: either the old file stays whole, or the new one is."""
+        with _says_why(self.target):
+            for file in self._files:
+                if self.path.with_name(file.name).exists():  # small weights stay in the model
+                    os.replace(self.path.with_name(file.name), file)
+        self.discard()
+
+
+def _save(model: onnx_ir.Model, path: Path) -> None:
+    """What `onnx_ir.save` writes, without a second copy of all weights in between."""
+    skeleton = model.clone()
+    nothing = onnx_ir.Tensor(np.zeros(0))
+    for value in skeleton.graph.initializers.values():
+        value.const_value = nothing
+    proto = onnx_ir.to_proto(skeleton)
+    del proto.graph.initializer[:]
+    tensors = [_serialized(value) for value in model.graph.initializers.values()]
+    with path.open("wb") as file:
+        onnx_wire.write(file, proto, tensors)
+
+
+def _serialized(value: onnx_ir.Value) -> bytes:
+    assert value.const_value is not None
+    value.const_value.name = value.name
+    return bytes(onnx_ir.to_proto(value.const_value).SerializeToString())
+
+
+@contextmanager
+def _says_why(target: Path) -> Iterator[None]:
     try:
-        with TemporaryDirectory(prefix=".repc-", dir=path.parent) as folder:
-            onnx_ir.save(model, Path(folder) / path.name, external_data=data_file(path).name if external else None)
-            for file in files:
-                if (Path(folder) / file.name).exists():  # small weights stay in the model
-                    os.replace(Path(folder) / file.name, file)
+        yield
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
     except ValueError as error:  # what onnx-ir says of weights that it cannot read
-        raise ModelError(f"{path}: cannot be written ({error})") from error
+        raise ModelError(f"{target}: cannot be written ({error})") from error

@@ -141,6 +141,10 @@ class FxDocument:
         self._running = self._running or runnable(self.region)
         return [to_numpy(tensor) for tensor in call(self._running, self._fed(feeds, double=False))]
 
+    def release(self) -> None:
+        """Drop what runs the module."""
+        self._running = None
+
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """The same in double precision."""
         if self._reference is None:

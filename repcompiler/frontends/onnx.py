@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
 import onnx_ir
 from onnx_ir.passes.common import ShapeInferencePass
+from threadpoolctl import threadpool_limits
 
 from repcompiler import interpreter
 from repcompiler.backends.onnx import patch
-from repcompiler.backends.onnx_file import external_files, is_large, write
+from repcompiler.backends.onnx_file import Draft, external_files, is_large
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
@@ -40,6 +41,9 @@ class OnnxDocument:
         self.example_inputs = example_inputs
         self.external = external_files(model)
         """Where the weights come from, if not from the model itself; then they also go beside it."""
+        self.target: Path | None = None
+        """Where results will go, once that is known: then they run from the very file that is moved there."""
+        self._draft: Draft | None = None
         self._session: Any = None
         self._graph: Graph | None = None
         self._inferred: Inferred | None = None
@@ -68,7 +72,7 @@ class OnnxDocument:
         fork = copy(self)
         fork.onnx_ir_model = self.onnx_ir_model.clone()
         fork._inferred = self.inferred()
-        fork.path = fork._session = fork._graph = None
+        fork.path = fork._session = fork._graph = fork._draft = None
         return fork
 
     def lift(self) -> Graph:
@@ -141,23 +145,33 @@ class OnnxDocument:
         defaults = {value: value.origin.const_value for value in graph.inputs if value.origin.const_value is not None}
         arrays = {value: np.asarray(default.numpy()) for value, default in defaults.items()}
         arrays |= {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
-        results = interpreter.run(graph, arrays)
+        with threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
+            results = interpreter.run(graph, arrays)
         return [results[value] for value in graph.outputs]
+
+    def release(self) -> None:
+        """Drop the session, the file it runs, and the reference graph."""
+        if self._draft is not None:
+            self._draft.discard()
+        self._session = self._graph = self._draft = None
 
     def save(self, path: Path) -> None:
         """Write the model to `path`; weights that came from external data go to a file beside it."""
-        write(self.onnx_ir_model, path, bool(self.external) or is_large(self.onnx_ir_model))
+        draft = self._draft if self._draft is not None and self._draft.target == path else self._draft_at(path)
+        self._session = self._draft = None
+        draft.publish()
+
+    def _draft_at(self, target: Path) -> Draft:
+        return Draft(self.onnx_ir_model, target, bool(self.external) or is_large(self.onnx_ir_model))
 
     def _start(self) -> Any:
-        """A session of the source file itself, of this model's bytes, or (with external data) of a temporary file."""
+        """A session of the source file itself, of the file that is to be the result, or of this model's bytes."""
         if self.path is not None:
             return session(str(self.path))
-        if not self.external and not is_large(self.onnx_ir_model):
+        if self.target is None and not self.external and not is_large(self.onnx_ir_model):
             return session(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
-        with TemporaryDirectory(prefix="repcompiler-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "model.onnx"
-            self.save(path)
-            return session(str(path))
+        self._draft = self._draft_at(self.target or Path(gettempdir()) / "model.onnx")
+        return session(str(self._draft.path))
 
 
 def _bring_in(model: onnx_ir.Model, limit: int | None = None) -> None:

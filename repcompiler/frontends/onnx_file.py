@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir
 from onnx.external_data_helper import load_external_data_for_tensor
 
+from repcompiler import onnx_wire
 from repcompiler.errors import ModelError
 
 
@@ -43,7 +46,7 @@ def _open(path: Path) -> onnx_ir.Model:
             raise ModelError("not a file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise ModelError("the file is empty")
-        proto = onnx.load(path, load_external_data=False)
+        proto, mapped = _load(path)
     except OSError as error:
         raise ModelError(error.strerror or str(error)) from error
     except ModelError:
@@ -57,7 +60,39 @@ def _open(path: Path) -> onnx_ir.Model:
         load_external_data_for_tensor(tensor, str(folder))  # onnx-ir moves those of the main graph only
     model = _check(proto)
     onnx_ir.external_data.set_base_dir(model.graph, folder)
+    for tensor, data in mapped.items():
+        _attach(model.graph.initializers[tensor], data)
     return model
+
+
+def _load(path: Path) -> tuple[onnx.ModelProto, dict[str, memoryview]]:
+    """The model without the data of its large weights, and that data by name: views of the file."""
+    with path.open("rb") as file:
+        mapped = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+    try:
+        encoded, places = onnx_wire.structure(mapped)
+        proto = onnx.ModelProto.FromString(encoded)
+        names = [tensor.name for tensor in proto.graph.initializer]
+        if len(set(names)) == len(names):
+            return proto, {names[number]: mapped[place] for number, place in places.items()}
+    except (ValueError, IndexError):
+        pass  # laid out in another way, or no model at all: protobuf will know
+    return onnx.load(path, load_external_data=False), {}
+
+
+def _attach(value: onnx_ir.Value, data: memoryview) -> None:
+    """Give an initializer its data."""
+    empty = value.const_value
+    assert empty is not None
+    if len(data) != empty.nbytes:
+        raise ModelError(f"the data of '{value.name}' is not of the size that its shape says")
+    if empty.dtype.bitwidth < 8:  # packed, as only the proto knows
+        assert isinstance(empty, onnx_ir.serde.TensorProtoTensor)
+        empty.raw.raw_data = bytes(data)
+        return
+    array = np.frombuffer(data, empty.dtype.numpy()).reshape(empty.shape.numpy())
+    value.const_value = onnx_ir.Tensor(array, empty.dtype, name=empty.name, doc_string=empty.doc_string)
+    value.const_value.metadata_props.update(empty.metadata_props)
 
 
 def _check(proto: onnx.ModelProto) -> onnx_ir.Model:

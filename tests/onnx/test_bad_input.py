@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import onnx
-import onnx_ir
 import pytest
 from click.testing import CliRunner
 
+from repcompiler import onnx_wire
 from repcompiler.cli import main
 
 BN = "y = BatchNormalization(c, g_8, b_8, m_8, var_8)"
@@ -160,11 +160,11 @@ def test_a_folder_that_does_not_allow_it(rejects, small, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_leaves_the_old_output(rejects, small, tmp_path, monkeypatch):
-    def full(model, path, **options):
-        path.write_bytes(b"half a mod")
+    def full(file, *parts):
+        file.write(b"half a mod")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(onnx_ir, "save", full)
+    monkeypatch.setattr(onnx_wire, "write", full)
     target = tmp_path / "plain.onnx"
     target.write_bytes(OLD)
     rejects("plain.onnx: cannot be written (No space left on device)", small, "-o", target)

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.verify import compare
+from repcompiler.verify import Reference
 
 BLOCK = """
     a = Conv<pads=[1,1,1,1]>(x, w_4x4x3x3, b_4)  n = BatchNormalization<epsilon=0.001>(a, g_4, h_4, m_4, var_4)  r = Relu(n)
@@ -14,7 +14,7 @@ BLOCK = """
 
 
 def verified(source, result, example=None):
-    return compare(OnnxDocument.open(source, example), OnnxDocument.open(result))
+    return Reference(OnnxDocument.open(source, example)).compare(OnnxDocument.open(result))
 
 
 def weight(name, change):
