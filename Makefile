@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench zoo coverage mutations clean
 
 demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,15 @@ types: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp  ## write docs/benchmarks.md and the table in README.md; long, on a quiet machine
 	$(BIN)/python examples/benchmarks.py
+
+zoo: $(VENV)/dev.stamp  ## write docs/zoo.md: every family of timm and torchvision; hours, goes on where it was stopped
+	$(BIN)/python examples/zoo_sweep.py
+
+coverage: $(VENV)/dev.stamp  ## write docs/coverage.md: tiny graphs through repc and other optimisers
+	$(BIN)/python examples/tiny_coverage.py
+
+mutations: $(VENV)/dev.stamp  ## write docs/mutations.md: small mistakes in the equations, and the tests that notice
+	OMP_NUM_THREADS=1 $(BIN)/python examples/mutate_algebra.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -24,7 +24,7 @@ def main() -> None:
 
     print(f"1. MobileOne-S0 in its training form, random weights and batch norm statistics -> {trained}")
     torch.manual_seed(0)
-    export_training_form(settle_batch_norms(MobileOne()), trained, SIZE)
+    export_training_form(settle_batch_norms(MobileOne()), trained)
 
     print(f"2. repc {trained} -o {plain}", flush=True)
     subprocess.run([sys.executable, "-m", "repcompiler", str(trained), "-o", str(plain)], check=True)

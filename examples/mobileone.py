@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ STAGES = ((48, 2), (128, 8), (256, 10), (1024, 1))
 """S0: (channels, blocks) of each stage behind a stem of 48 channels; the first block of a stage has stride 2."""
 BRANCHES = 4
 """S0: k x k branches of a block (one in the stem)."""
+IMAGE = (1, 3, 224, 224)
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int) -> nn.Sequential:
@@ -57,36 +59,38 @@ class MobileOne(nn.Sequential):
 
 
 @torch.no_grad()
-def settle_batch_norms(model: nn.Module) -> nn.Module:
+def settle_batch_norms(model: nn.Module, shape: Sequence[int] = IMAGE) -> nn.Module:
     """Batch norms as after training: gamma of both signs, beta far from 0, mean and var of the size of what flows in.
 
-    A fresh batch norm is nearly the identity, and hides every mistake in folding it.
+    A fresh batch norm is nearly the identity, and hides every mistake in folding it.  `shape`: of what the model is given.
     """
     generator = torch.Generator().manual_seed(0)
 
     def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         power = inputs[0].square().mean().item()
         for tensor in (norm.weight, norm.bias, norm.running_mean):
-            tensor.normal_(0.0, 0.5, generator=generator)
-        norm.weight.add_(norm.weight.sign(), alpha=0.5)
+            if tensor is not None:
+                tensor.normal_(0.0, 0.5, generator=generator)
+        if norm.weight is not None:
+            norm.weight.add_(norm.weight.sign(), alpha=0.5)
         norm.running_mean.mul_(power**0.5)
         norm.running_var.uniform_(0.5 * power, 2.0 * power, generator=generator)
 
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
-    model.eval()(torch.randn(1, 3, 224, 224, generator=generator))
+    model.eval()(torch.randn(*shape, generator=generator))
     for hook in hooks:
         hook.remove()
     return model
 
 
-def export_training_form(model: nn.Module, path: Path, size: int = 224) -> None:
+def export_training_form(model: nn.Module, path: Path, shape: Sequence[int] = IMAGE) -> None:
     """Write `model` to ONNX as it stands: no batch norm folded by the exporter, a free batch axis."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns that it is not the newest one; that one always folds
         torch.onnx.export(
             model,
-            (torch.randn(1, 3, size, size),),
+            (torch.randn(*shape),),
             str(path),
             dynamo=False,
             do_constant_folding=False,

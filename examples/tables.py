@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sysconfig
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a Markdown table; all columns but the first hold numbers."""
+    for cells in chain((header, ["---", *["---:"] * (len(header) - 1)]), rows):
+        yield f"| {' | '.join(cells)} |"
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A Markdown table, each row as soon as it is known; all columns but the first hold numbers."""
-    for cells in (header, ["---", *["---:"] * (len(header) - 1)]):
-        print(f"| {' | '.join(cells)} |", flush=True)
-    for cells in rows:
-        print(f"| {' | '.join(cells)} |", flush=True)
+    """A Markdown table, each row as soon as it is known."""
+    for line in table(header, rows):
+        print(line, flush=True)
 
 
 def operators(model: Path | onnx.ModelProto) -> Counter[str]:

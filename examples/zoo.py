@@ -16,8 +16,6 @@ from timm import create_model
 from timm.utils import reparameterize_model
 from torch import nn
 
-SIZE = 224
-
 
 def as_trained(name: str) -> nn.Module:
     torch.manual_seed(0)
@@ -37,7 +35,7 @@ def main() -> None:
     parser.add_argument("--reparameterized", action="store_true")
     arguments = parser.parse_args()
     build = plain_by_timm if arguments.reparameterized else as_trained
-    export_training_form(build(arguments.name), arguments.file, SIZE)
+    export_training_form(build(arguments.name), arguments.file)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,24 @@ from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
 from repcompiler.passes.eliminate_identity import eliminate_identity
 from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
+from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_norm_before_conv_through
+from repcompiler.passes.fold_batch_norm_through import fold_batch_norm_through
 from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
-from repcompiler.passes.merge_linears import merge_linears
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
+from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
+from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
+from repcompiler.passes.move_pointwise_before_resize import move_pointwise_before_resize
+from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behind_resize
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
+from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.select_to_conv import select_to_conv
+from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
 from repcompiler.rewriter import Pass
 
 PASSES: tuple[Pass, ...] = (
@@ -32,11 +40,19 @@ PASSES: tuple[Pass, ...] = (
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,
+    fold_batch_norm_through,
+    fold_batch_norm_before_conv_through,
+    move_frame_before_pointwise,
+    move_pointwise_after_pool,
+    move_pointwise_before_resize,
+    move_pointwise_behind_resize,
     merge_sequential_convs,
-    merge_linears,
     merge_parallel_branches,
     merge_concatenated_branches,
+    recover_structure,
+    space_to_depth_to_conv,
     identity_to_dirac,
+    linear_to_conv,
     batch_norm_to_conv,
     average_pool_to_conv,
     pad_to_conv,

@@ -12,10 +12,13 @@ from repcompiler.algebra import stack
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Concat, Conv
 from repcompiler.pattern import linear
+from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
-from repcompiler.structure import apply
+from repcompiler.structure import forms
 
 
 @rewrite(Concat.of(linear("x", name="branches")))
-def merge_concatenated_branches(x: Value, branches: tuple[Conv, ...]) -> Expr:
-    return apply(stack(branches, x.spatial(len(branches[0].stride))), x)
+def merge_concatenated_branches(x: Value, branches: tuple[Conv, ...]) -> tuple[Expr, ...]:
+    if not branches[0].stride and x.rank != 2:
+        refuse("they are concatenated along another axis than the last")
+    return forms(stack(branches, x.spatial(len(branches[0].stride))), x)

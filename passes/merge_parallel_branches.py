@@ -12,9 +12,9 @@ from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Sum
 from repcompiler.pattern import linear
 from repcompiler.rewriter import rewrite
-from repcompiler.structure import apply
+from repcompiler.structure import forms
 
 
 @rewrite(Sum.of(linear("x", name="first"), linear("x", name="second")))
-def merge_parallel_branches(x: Value, first: Conv, second: Conv) -> Expr:
-    return apply(add(first, second, x.spatial(len(first.stride))), x)
+def merge_parallel_branches(x: Value, first: Conv, second: Conv) -> tuple[Expr, ...]:
+    return forms(add(first, second, x.spatial(len(first.stride))), x)

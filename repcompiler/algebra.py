@@ -148,24 +148,22 @@ def regroup(op: Conv, groups: int) -> Array:
     return xp.reshape(wide, (weight.shape[0], ratio * weight.shape[1], *weight.shape[2:]))
 
 
-def compose_linear(first: Linear, second: Linear) -> Linear:
-    """W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)."""
-    weight, bias = float64(second.weight), float64(second.bias)
-    return Linear(weight @ float64(first.weight), weight @ float64(first.bias) + bias)
-
-
-def compose(first: Conv, second: Conv) -> Conv:
+def compose(first: Conv, second: Conv, size: Sequence[int | None] | None = None) -> Conv:
     """second(first(x)) as one convolution; refuses where there is none.
 
     Taps meet at t1 d1 + t2 d2 s1; strides multiply; padding is p1 + p2 s1.  The second's zeros surround first(x), not x: where
     it pads, this is exact only if first(x), carried on past its own border, is zero there.  So `first` has no bias, and its
-    next window touches no pixel: extent1 <= p1 + s1 before the image, extent1 <= p1 + 1 behind it (sizes need not be
-    multiples of the stride).
+    next window touches no pixel: extent1 <= p1 + s1 before the image, and behind it less what the last window leaves over,
+    (n + p1 - extent1) mod s1, which is up to s1 - 1 where `size`, the image's extent n an axis, is not known.
     """
-    for p1, p2, e1, s1 in zip(first.padding, second.padding, first.extent, first.stride, strict=True):
+    if len(first.stride) != len(second.stride):
+        refuse("one acts on the channels, the other on the last axis")
+    extents = (None,) * len(first.stride) if size is None else size
+    for n, p1, p2, e1, s1 in zip(extents, first.padding, second.padding, first.extent, first.stride, strict=True):
+        over = s1 - 1 if n is None else (n + sum(p1) - e1) % s1
         if max(p2) > 0 and not known_zero(first.bias):
             refuse("the second pads a map that already carries a bias: exact only inside the image")
-        if (p2[0] > 0 and p1[0] < e1 - s1) or (p2[1] > 0 and p1[1] < e1 - 1):
+        if (p2[0] > 0 and p1[0] < e1 - s1) or (p2[1] > 0 and p1[1] < e1 - s1 + over):
             refuse("the second pads with zeros where the first would go on: exact only inside the image")
     steps = tuple(d * s for d, s in zip(second.dilation, first.stride, strict=True))
     if is_diagonal(second):
@@ -222,19 +220,24 @@ def _convolve(
     return total, dilation
 
 
-def add(first: Conv, second: Conv, size: Sequence[int | None]) -> Conv:
+def add(first: Conv, second: Conv, size: Sequence[int | None], agreed: bool = False) -> Conv:
     """first(x) + second(x) as one convolution; refuses where there is none.  `size`: the input's extent an axis.
+
+    `agreed`: both make maps of one size whenever the model runs, also where `size` does not tell.
 
     Both kernels are laid on one lattice at their true offsets (no assumption that padding is half the kernel): the taps of a
     kernel sit at d t - p before the output pixel's origin, whatever its padding p is.
     """
+    if len(first.stride) != len(second.stride):
+        refuse("one acts on the channels, the other on the last axis")
     if first.stride != second.stride:
         refuse(f"the branches have strides {first.stride} and {second.stride}")
     if first.out_channels != second.out_channels or first.in_channels != second.in_channels:
         refuse("the branches have different channel counts")
     shrink = [_shrink(op) for op in (first, second)]
     for n, a, b, stride in zip(size, *shrink, first.stride, strict=True):
-        if a != b and (n is None or (n - a - 1) // stride != (n - b - 1) // stride):
+        equal = (n - a - 1) // stride == (n - b - 1) // stride if n is not None else agreed and abs(a - b) < stride
+        if a != b and not equal:
             refuse("the branches' outputs differ in size")
     groups = gcd(first.groups, second.groups)
     axes = [_Lattice(*axis) for axis in zip(*map(_geometry, (first, second)), strict=True)]
@@ -245,23 +248,23 @@ def add(first: Conv, second: Conv, size: Sequence[int | None]) -> Conv:
             before = lattice.offsets[index]
             weight = pad_axis(weight, axis, before, lattice.taps - before - weight.shape[axis])
         weights.append(weight)
-    padding = tuple(
-        (axis.before, axis.dilation * (axis.taps - 1) - axis.before - min(a, b))
-        for axis, a, b in zip(axes, *shrink, strict=True)
-    )
+    padding = tuple((axis.before, axis.least_after(a, b)) for axis, a, b in zip(axes, *shrink, strict=True))
     bias = float64(first.bias) + float64(second.bias)
     return Conv(weights[0] + weights[1], bias, first.stride, padding, tuple(axis.dilation for axis in axes), groups)
 
 
 def stack(convs: Sequence[Conv], size: Sequence[int | None]) -> Conv:
-    """[W1 * x; W2 * x; ...] = [W1; W2; ...] * x: the rows of all kernels, one behind the other.  Refuses as `add` does."""
+    """[W1 * x; W2 * x; ...] = [W1; W2; ...] * x: the rows of all kernels, one behind the other.
+
+    Refuses as `add` does, but that maps can be concatenated only where their sizes agree.
+    """
     rows_of = [conv.out_channels for conv in convs]
     total: Conv | None = None
     for index, conv in enumerate(convs):
         before, after = sum(rows_of[:index]), sum(rows_of[index + 1 :])
         weight = pad_axis(regroup(conv, 1), 0, before, after)
         wide = replace(conv, weight=weight, bias=pad_axis(float64(conv.bias), 0, before, after), groups=1)
-        total = wide if total is None else add(total, wide, size)
+        total = wide if total is None else add(total, wide, size, agreed=True)
     assert total is not None
     return total
 
@@ -287,3 +290,8 @@ class _Lattice:
         self.offsets = [shift // self.dilation for shift in shifts]
         spans = [(k - 1) * d // self.dilation + offset for (k, d, _), offset in zip(both, self.offsets, strict=True)]
         self.taps = max(spans) + 1
+
+    def least_after(self, *shrink: int) -> int:
+        """The padding behind the image that loses as many pixels as either kernel does, or any number between: the least."""
+        reach = self.dilation * (self.taps - 1) - self.before
+        return reach - min(max(reach, min(shrink)), max(shrink))

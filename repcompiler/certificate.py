@@ -6,15 +6,15 @@ and just large enough that every tap of every kernel meets pixels and borders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Node, Value
-from repcompiler.ops import AvgPool, BatchNorm, Constant, Conv, ConvTranspose, Linear, Op, Scale, Select
-from repcompiler.pattern import Match
+from repcompiler.ops import AvgPool, BatchNorm, Constant, Conv, ConvTranspose, Linear, MaxPool, Op, Scale, Select, Subsample
+from repcompiler.pattern import Captured, Match
 from repcompiler.refusal import refuse
 
 NDArray = np.ndarray[Any, Any]
@@ -29,21 +29,35 @@ def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Va
 
     `part` is the new part of `term`, without what else the root adds up or concatenates.
     """
-    source = next((value for value in match.captures.values() if isinstance(value, Value)), None)
-    if source is None or not isinstance(term, Expr) or isinstance(term.op, Constant):
+    if not isinstance(term, Expr) or isinstance(term.op, Constant):
         return  # what only goes, or what the runtime itself computed
     ops = [root.op, *(value.producer.op for value in match.interior if value.producer is not None)]
     rng = np.random.default_rng(0)
-    arrays: Arrays = {source: rng.standard_normal(_probe_shape(source, ops, _channels(part, ops)))}
-    shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
-    for value in match.rest:
-        arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
-    before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
+    arrays: Arrays = {}
+    for captured in match.captures.values():
+        for source, read_by in _sources(captured, part, ops):
+            arrays.setdefault(source, rng.standard_normal(_probe_shape(source, ops, read_by)))
+    try:
+        shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
+        for value in match.rest:
+            arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
+        before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
+    except ValueError as error:
+        refuse(f"its own check needs extents that are not known: {error}")
     if before.shape != after.shape:
         refuse(f"its own check failed: shape {after.shape} instead of {before.shape}")
     deviation = float(np.max(np.abs(before - after), initial=0.0))
     if not deviation <= TOLERANCE * float(np.max(np.abs(before), initial=1.0)):
         refuse(f"its own check failed: the results differ by {deviation:.1e}")
+
+
+def _sources(captured: Captured, part: Expr | Value | None, ops: Sequence[Op]) -> Iterator[tuple[Value, int]]:
+    """The values outside the block that a capture reads, each with its number of channels as far as its reader tells."""
+    if isinstance(captured, Value):
+        yield captured, _channels(part, ops)
+    elif isinstance(captured, Expr):
+        for operand in captured.operands:
+            yield from [(operand, _channels(captured, ops))] if isinstance(operand, Value) else _sources(operand, part, ops)
 
 
 def _channels(part: Expr | Value | None, ops: Sequence[Op]) -> int:
@@ -63,7 +77,7 @@ def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, 
 
     Where the true extent is known, the probe's has the same phase to all strides: output sizes that agree there agree here.
     """
-    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, AvgPool))]
+    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, AvgPool, MaxPool, Subsample))]
     rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
     if source.shape is not None and rank < 3:
         return (2, *(dim if isinstance(dim, int) else 5 for dim in source.shape[1:]))
@@ -74,10 +88,11 @@ def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, 
         reach, period = 3 + 2 * axis, 1
         for op in windows:
             before, after = op.padding[axis]
-            dilation = 1 if isinstance(op, AvgPool) else op.dilation[axis]
-            reach += period * (dilation * (op.kernel_size[axis] - 1) + max(0, -before) + max(0, -after))
+            dilation = 1 if isinstance(op, (AvgPool, Subsample)) else op.dilation[axis]
+            kernel = 1 if isinstance(op, Subsample) else op.kernel_size[axis]
+            reach += period * (dilation * (kernel - 1) + max(0, -before) + max(0, -after))
             period *= op.stride[axis]
-        sizes.append(reach if true is None or true < reach else reach + (true - reach) % period)
+        sizes.append(reach if true is None else min(true, reach + (true - reach) % period))
     return (2, channels, *sizes)
 
 

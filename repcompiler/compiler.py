@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,8 +88,7 @@ def compile_document(
         log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned, certified).run()
         if log.steps:
             fork.patch(graph)
-        del graph
-        gc.collect()  # graphs are cyclic, and hold every merged weight in float64
+        graph.dissolve()
         return fork, log
 
     progress("rewriting")

@@ -24,10 +24,12 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    Frame,
     Identity,
     Linear,
     Op,
     Pad,
+    Resize,
     Scale,
     Subsample,
     Sum,
@@ -47,6 +49,8 @@ GROUPED_RATE = 7e9
 """The same of groups too narrow for the blocked kernels (a number of channels that is no multiple of `BLOCK`)."""
 BLOCK = 8
 """Channels that the blocked kernels take at once."""
+RESIZE_RATE = 5e8
+"""Numbers a second that are interpolated."""
 BANDWIDTH = 4e10
 """Bytes a second, maps that fit into cache."""
 ITEM = 4
@@ -95,12 +99,15 @@ def params(op: Op) -> int:
 def launches(op: Op, output: Shape | None = None) -> int:
     """Operations of the document that `op` is, given the shape of its result.
 
-    An n-ary sum is a chain of binary ones; a bias is an operation of its own on a matrix product of other than two axes.
+    An n-ary sum is a chain of binary ones; a frame is padded, and then written side by side; a bias is an operation of its own
+    on a matrix product of other than two axes.
     """
     if isinstance(op, Constant):
         return 0
     if isinstance(op, Sum):
         return len(op.signs) - 1
+    if isinstance(op, Frame):
+        return 1 + sum(amount > 0 for pair in op.padding for amount in pair)
     if isinstance(op, Linear) and (output is None or len(output) != 2):
         return 1 if known_zero(op.bias) else 2
     return 1
@@ -120,7 +127,8 @@ def latency(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> flo
     if isinstance(op, Constant):
         return 0.0
     numbers = params(op) + sum(prod(extents(shape)) for shape in inputs) + prod(extents(output))
-    return launches(op, output) * LAUNCH + max(macs(op, output) / rate(op), ITEM * numbers / BANDWIDTH)
+    arithmetic = prod(extents(output)) / RESIZE_RATE if isinstance(op, Resize) else macs(op, output) / rate(op)
+    return launches(op, output) * LAUNCH + max(arithmetic, ITEM * numbers / BANDWIDTH)
 
 
 def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
@@ -138,16 +146,16 @@ class Objective:
 
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""
-        shapes = [value.shape for value in node.inputs]
-        shape = node.output.shape if node.output.shape is not None else node.op.infer_shape(shapes)
+        shapes = [_size_of(value) for value in node.inputs]
+        shape = _size_after(node.op, shapes, node.output.shape)
         return self.of_op(node.op, shapes, shape), launches(node.op, shape)
 
     def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
         """(cost, operations) of an expression; `output`: the shape of the value it stands for."""
         if not isinstance(term, Expr):
             return 0.0, 0
-        shapes = [shape_of(operand) for operand in term.operands]
-        shape = output if output is not None else term.op.infer_shape(shapes)
+        shapes = [_size_of(operand) for operand in term.operands]
+        shape = _size_after(term.op, shapes, output)
         parts = [self.of_term(operand) for operand in term.operands]
         cost = self.of_op(term.op, shapes, shape) + sum(cost for cost, _ in parts)
         return cost, launches(term.op, shape) + sum(count for _, count in parts)
@@ -158,6 +166,25 @@ def shape_of(term: Expr | Value) -> Shape | None:
     if isinstance(term, Value):
         return term.shape
     return term.op.infer_shape([shape_of(operand) for operand in term.operands])
+
+
+def _size_of(term: Expr | Value) -> Shape | None:
+    """The shape of a value or expression to reckon with: behind a resize of free extents, what it makes of `NOMINAL`."""
+    if isinstance(term, Expr):
+        return _size_after(term.op, [_size_of(operand) for operand in term.operands])
+    node = term.producer
+    resized = node is not None and isinstance(node.op, Resize)
+    return _size_after(node.op, [_size_of(node.inputs[0])], term.shape) if node is not None and resized else term.shape
+
+
+def _size_after(op: Op, operands: Sequence[Shape | None], stated: Shape | None = None) -> Shape | None:
+    """What is stated of a result, its gaps filled by what `op` makes of its operands."""
+    if isinstance(op, Resize):
+        operands = [None if shape is None else tuple(extents(shape)) for shape in operands]
+    inferred = op.infer_shape(operands)
+    if stated is None or inferred is None or len(stated) != len(inferred):
+        return inferred if stated is None else stated
+    return tuple(known if isinstance(known, int) else found for known, found in zip(stated, inferred, strict=True))
 
 
 OBJECTIVES = {

@@ -6,29 +6,37 @@ Written for clarity and independent of `repcompiler.algebra`: it is the referenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import singledispatch
+from functools import reduce, singledispatch
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from repcompiler.interpolation import weights
 from repcompiler.ir import Graph, Value
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
+    Clip,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
+    Frame,
     Identity,
     Linear,
+    MaxPool,
     Op,
     Opaque,
     Pad,
     Padding,
+    PRelu,
+    Relu,
     Reshape,
+    Resize,
     Scale,
     Select,
+    SpaceToDepth,
     Subsample,
     Sum,
     Transpose,
@@ -162,8 +170,14 @@ def _pad_op(op: Pad, x: NDArray) -> NDArray:
 
 
 @_meaning.register
+def _frame(op: Frame, x: NDArray) -> NDArray:
+    inside = _pad(np.ones_like(x, bool), op.padding)
+    return np.where(inside, _pad(x, op.padding), _channels(_wide(op.value), x.ndim))
+
+
+@_meaning.register
 def _subsample(op: Subsample, x: NDArray) -> NDArray:
-    return _at(x, [slice(None, None, step) for step in op.stride])
+    return _at(x, [slice(-before, None, step) for (before, _), step in zip(op.padding, op.stride, strict=True)])
 
 
 @_meaning.register
@@ -184,12 +198,55 @@ def _select(op: Select, x: NDArray) -> NDArray:
 
 @_meaning.register
 def _reshape(op: Reshape, x: NDArray) -> NDArray:
-    return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(op.target)])
+    kept = x.shape[x.ndim - op.tail :]
+    return x.reshape([*(x.shape[axis] if size == 0 else size for axis, size in enumerate(op.target)), *kept])
 
 
 @_meaning.register
 def _transpose(op: Transpose, x: NDArray) -> NDArray:
     return x.transpose(op.perm)
+
+
+@_meaning.register
+def _relu(op: Relu, x: NDArray) -> NDArray:
+    return np.maximum(x, 0.0)
+
+
+@_meaning.register
+def _clip(op: Clip, x: NDArray) -> NDArray:
+    return np.minimum(np.maximum(x, op.minimum), op.maximum)
+
+
+@_meaning.register
+def _prelu(op: PRelu, x: NDArray) -> NDArray:
+    return np.where(x < 0, _channels(_wide(op.slope), x.ndim) * x, x)
+
+
+@_meaning.register
+def _max_pool(op: MaxPool, x: NDArray) -> NDArray:
+    x = np.pad(x, [(0, 0), (0, 0), *op.padding], constant_values=-np.inf)
+    sizes = zip(x.shape[2:], op.kernel_size, op.stride, op.dilation, strict=True)
+    out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sizes]
+    if min(out) < 1:  # onnxruntime makes a pixel of it, others nothing
+        raise ValueError(f"a window of {op.kernel_size} is larger than the image {x.shape}")
+    windows = (_at(x, _taps(tap, op.dilation, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
+    return np.asarray(reduce(np.maximum, windows))
+
+
+@_meaning.register
+def _resize(op: Resize, x: NDArray) -> NDArray:
+    for axis in range(2, x.ndim):
+        x = np.moveaxis(np.moveaxis(x, axis, -1) @ weights(op, axis - 2, x.shape[axis]).T, -1, axis)
+    return x
+
+
+@_meaning.register
+def _space_to_depth(op: SpaceToDepth, x: NDArray) -> NDArray:
+    phases = list(product(range(op.block), repeat=x.ndim - 2))
+    x = _at(x, [slice(n - n % op.block) for n in x.shape[2:]])
+    parts = np.stack([_at(x, [slice(start, None, op.block) for start in phase]) for phase in phases], axis=1)
+    parts = np.swapaxes(parts, 1, 2) if op.mode == "CRD" else parts
+    return parts.reshape(x.shape[0], -1, *parts.shape[3:])
 
 
 @_meaning.register

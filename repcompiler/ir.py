@@ -44,7 +44,7 @@ class Value:
     def spatial(self, axes: int) -> list[int | None]:
         """Extents behind batch and channels, `axes` of them; None where a number is not known."""
         sizes = self.shape[2:] if self.shape is not None else (None,) * axes
-        return [size if isinstance(size, int) else None for size in sizes]
+        return [size if isinstance(size, int) else None for size in sizes] if axes else []
 
     def leaves(self) -> set[Value]:
         """The given values that this one is computed from: the document's constants and inputs."""
@@ -183,6 +183,14 @@ class Graph:
         value = Value(f"{near.name}/{self._fresh}", shape, near.dtype)
         added.append(self.add(term.op, operands, [value]))
         return value
+
+    def dissolve(self) -> None:
+        """Forget all nodes: they and their values refer to each other, and would hold every weight until they are collected."""
+        for node in self.nodes:
+            for value in (*node.inputs, *node.outputs, *node.parameters):
+                value.uses.clear()
+                value.producer = None
+        self.nodes.clear()
 
     def topological(self) -> list[Node]:
         """All nodes, producers before users, otherwise in the order they were added (iterative: graphs may be deep)."""

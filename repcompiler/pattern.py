@@ -25,7 +25,7 @@ from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Concat, Constant, Conv, Op, Select, Sum
 from repcompiler.region import Join, Region, Scope, regions
 
-Captured = Value | Op | Region | tuple[Region, ...]
+Captured = Value | Expr | Op | Region | tuple[Region, ...]
 
 
 @dataclass(frozen=True)
@@ -159,15 +159,16 @@ class LinearAfter(RootPattern):
         self.region, self.name = region, name
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
-        if not scope.is_linear(node.op):
+        step = scope.step(node)
+        if step is None:
             return
-        last = Region(node.inputs[0], (node.op,))
+        last = Region(node.inputs[0], (step,))
         for found in self.region.match_value(node.inputs[0], match, scope):
             first = found.captures[self.region.name]
-            if isinstance(first, Region) and _worth_merging([*first.ops(), node.op]):
+            if isinstance(first, Region) and _worth_merging([*first.ops(), step]):
                 bound = found.bind(self.name, last)
                 if bound is not None:
-                    yield replace(bound, whole=Region(first.source, (*first.steps, node.op)))
+                    yield replace(bound, whole=Region(first.source, (*first.steps, step)))
 
 
 def _worth_merging(ops: list[Op]) -> bool:

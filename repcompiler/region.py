@@ -1,5 +1,7 @@
 """Linear regions: a value as one convolution of an earlier one, through any private linear operations between.
 
+A fully connected layer is a convolution without spatial axes; its channels are the last axis.
+
     region ::= source  |  op(region)  |  +-region +- ... +- region  |  [region; ...; region]
 
 A region is found by its structure alone; what it is, is computed only when a rewrite asks for it (`convolution`).
@@ -17,7 +19,7 @@ import numpy as np
 
 from repcompiler import algebra
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Op, Scale, Select, Sum
+from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Linear, Op, Scale, Select, SpaceToDepth, Sum
 from repcompiler.refusal import refuse
 
 View = Callable[[Any, int, int], Conv]
@@ -34,9 +36,11 @@ class Scope:
     graph: Graph
     views: Mapping[type[Op], View]
 
-    def is_linear(self, op: Op) -> bool:
-        """Whether `op` has one operand and a form as a convolution."""
-        return isinstance(op, Conv) or type(op) in self.views
+    def step(self, node: Node) -> Op | None:
+        """What a node does to its one operand, if it has a form as a convolution: fully connected layers in that form."""
+        if isinstance(node.op, Linear):
+            return self.views[Linear](node.op, node.op.in_channels, 0) if Linear in self.views else None
+        return node.op if isinstance(node.op, Conv) or type(node.op) in self.views else None
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def regions(value: Value, scope: Scope, horizon: int = HORIZON) -> Iterator[tupl
 
 def _step(node: Node, scope: Scope, horizon: int) -> tuple[Op | Join, Value, Interior] | None:
     """The last step of the region that ends in `node`, what it starts from, and the values inside the step."""
-    if scope.is_linear(node.op):
-        return node.op, node.inputs[0], ()
+    step = scope.step(node)
+    if step is not None:
+        return step, node.inputs[0], ()
     if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
         return None
     branches = [{region.source: (region, inside) for region, inside in regions(v, scope, horizon)} for v in node.inputs]
@@ -109,8 +114,10 @@ def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence
         if isinstance(step, Join):
             conv = _join(step, views, beside)
         else:
-            conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)
-        result = conv if result is None else algebra.compose(result, conv)
+            conv = _view(step, views, channels, spatial, region.source.rank)
+        if len(conv.stride) != spatial:
+            refuse("one acts on the channels, the other on the last axis")
+        result = conv if result is None else algebra.compose(result, conv, region.source.spatial(spatial))
         channels = conv.out_channels
     assert result is not None
     return algebra.negate(result) if region.negative else result
@@ -142,14 +149,17 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
 def _moves_channels(region: Region) -> bool:
     joins = [step for step in region.steps if isinstance(step, Join)]
     inner = any(isinstance(join.op, Concat) or any(map(_moves_channels, join.branches)) for join in joins)
-    return inner or any(isinstance(step, Select) for step in region.steps)
+    return inner or any(isinstance(step, (Select, SpaceToDepth)) for step in region.steps)
 
 
 def _channels(region: Region) -> int | None:
     """Channels of the region's result."""
-    for step in reversed(region.steps):
+    for index, step in reversed(list(enumerate(region.steps))):
         if isinstance(step, Conv):
             return step.out_channels
+        if isinstance(step, SpaceToDepth):
+            earlier = _channels(Region(region.source, region.steps[:index]))
+            return None if earlier is None else earlier * _area(step, region)
         if isinstance(step, Select):
             return len(step.index)
         if isinstance(step, Join):
@@ -170,6 +180,8 @@ def _fan_in(region: Region) -> int:
             return max(max(map(_fan_in, step.branches)) // copies, 1)
         if isinstance(step, Select):
             copies *= max(Counter(step.index).values())
+        elif isinstance(step, SpaceToDepth):
+            copies *= _area(step, region)
         elif isinstance(step, Conv) and step.weight.shape[1] > 1:
             return max(int(step.weight.shape[1]) // copies, 1)
         elif isinstance(step, Conv):
@@ -177,9 +189,15 @@ def _fan_in(region: Region) -> int:
     return 1
 
 
+def _area(step: SpaceToDepth, region: Region) -> int:
+    """Pixels of a block."""
+    return int(step.block ** ((region.source.rank or 4) - 2))
+
+
 def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
     """The region on one channel: every tap one, biases kept only in that they are there."""
     steps: list[Op | Join] = []
+    _, spatial = _space(region, ())
     for step in region.steps or (Identity(),):
         if isinstance(step, Join):
             signs = (1,) * len(step.branches)
@@ -187,8 +205,7 @@ def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
             continue
         step = Identity() if isinstance(step, Select) else step
         channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
-        spatial = (region.source.rank or 4) - 2
-        conv = step if isinstance(step, Conv) else _view(step, views, channels, spatial)
+        conv = _view(step, views, channels, spatial, region.source.rank)
         bias = np.zeros(1) if algebra.known_zero(conv.bias) else np.ones(1)
         steps.append(replace(conv, weight=np.ones((1, 1, *conv.kernel_size)), bias=bias, groups=1))
     return Region(region.source, tuple(steps))
@@ -199,6 +216,8 @@ def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) 
     convs = [convolution(branch, views, [r for r in near if r.source is branch.source]) for branch in join.branches]
     size = join.branches[0].source.spatial(len(convs[0].stride))
     if isinstance(join.op, Concat):
+        if not size and join.branches[0].source.rank != 2:
+            refuse("it concatenates along another axis than the last")
         return algebra.stack(convs, size)
     signed = [conv if sign > 0 else algebra.negate(conv) for sign, conv in zip(join.op.signs, convs, strict=True)]
     total = signed[0]
@@ -207,7 +226,14 @@ def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) 
     return total
 
 
-def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int) -> Conv:
+def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int, rank: int | None) -> Conv:
+    if isinstance(op, Conv):
+        return op
+    if spatial == 0 and rank != 2:  # what acts on axis 1 does not act on the last
+        if isinstance(op, Scale) and rank is not None and op.channel_axis(rank) == rank - 1:
+            op = replace(op, axis=1)
+        elif not isinstance(op, Identity) and not (isinstance(op, Scale) and op.channels == 1):
+            refuse("one acts on the channels, the other on the last axis")
     if type(op) not in views:
         refuse(f"no pass that shows {op.kind} as a convolution is in use")
     return views[type(op)](op, channels, spatial)
@@ -216,8 +242,10 @@ def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int) -
 def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     """(channels, spatial axes) of the source: what its shape says, else what a convolution that reads it says."""
     shape = region.source.shape
-    if shape is not None and len(shape) >= 2 and isinstance(shape[1], int):
-        return shape[1], len(shape) - 2
+    last = any(isinstance(op, Conv) and not op.stride for part in (region, *beside) for op in part.ops())
+    axis = len(shape or ()) - 1 if last else 1
+    if shape is not None and len(shape) >= 2 and isinstance(size := shape[axis], int):
+        return size, 0 if last else len(shape) - 2
     reader = next((conv for conv in map(_reader, (region, *beside)) if conv is not None), None)
     if reader is None:
         refuse(f"the shape of '{region.source.name}' is not known")
@@ -229,6 +257,6 @@ def _reader(region: Region) -> Conv | None:
     for step in region.steps:
         if isinstance(step, Join):
             return next((conv for conv in map(_reader, step.branches) if conv is not None), None)
-        if isinstance(step, (Conv, Select)):
+        if isinstance(step, (Conv, Select, SpaceToDepth)):
             return step if isinstance(step, Conv) else None
     return None

@@ -2,7 +2,7 @@
 
 For each node, for each rule that could start there, the rewriter matches, makes sure that
 
-  * the values inside the match are private: read once, and no output of the graph;
+  * the values inside the match are private: no output of the graph, and read by nothing but what is rewritten at once;
   * the result is not dearer: (cost, operations) falls lexicographically, which is also why this ends;
 
 and only then puts the new expression in place and writes it into the log.  What matched and did not happen is kept with its
@@ -12,7 +12,7 @@ reason.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +20,15 @@ from typing import Any
 from repcompiler.certificate import certify
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, Op
+from repcompiler.ops import Conv, Linear, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, outline
+
+Result = Expr | Value | tuple[Expr, ...] | None
+
+READERS = 16
+"""Readers of one value that may be rewritten at once."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Rule:
     name: str
     doc: str
     patterns: tuple[RootPattern, ...]
-    result: Callable[..., Expr | Value | None]
+    result: Callable[..., Result]
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,19 @@ class ViewRule:
 
 Pass = Rule | ViewRule
 
+Sites = Mapping[Node, Match]
+"""What is rewritten at once: matches by their roots."""
+
 
 def _doc(function: Callable[..., Any]) -> str:
     return inspect.getdoc(inspect.getmodule(function)) or inspect.getdoc(function) or ""
 
 
-def rewrite(*patterns: RootPattern) -> Callable[[Callable[..., Expr | Value | None]], Rule]:
-    """Decorate a function of captures: its result replaces what one of the patterns matches; `refuse` to leave it."""
+def rewrite(*patterns: RootPattern) -> Callable[[Callable[..., Result]], Rule]:
+    """Decorate a function of captures: its result replaces what one of the patterns matches.
+
+    A tuple of expressions are forms of one thing, of which the cheapest is taken; `refuse` to leave things as they are.
+    """
     return lambda function: Rule(function.__name__, _doc(function), patterns, function)
 
 
@@ -127,7 +138,7 @@ class Rewriter:
             pending = self.graph.topological()[::-1]
             while pending:
                 node = pending.pop()
-                if node not in self.graph.nodes or self.fuel == len(self.log.steps):
+                if node not in self.graph.nodes or (self.fuel is not None and len(self.log.steps) >= self.fuel):
                     continue
                 added = self._visit(node)
                 if added is not None:
@@ -139,60 +150,107 @@ class Rewriter:
         """Try every rule on `node`; what the first one that applies added, or None."""
         for rule in self.rules:
             for match in self._matches(rule, node):
-                if (rule.name, node.output.name) in self.banned:
+                if self._is_banned(rule, node):
                     self._decline(rule, node, "it was reverted: verification failed with it")
                     break
                 try:
-                    return self._apply(rule, node, match)
+                    added = self._apply(rule, node, match)
                 except Refusal as refusal:
                     self._decline(rule, node, str(refusal))
+                else:
+                    if added is not None:
+                        return added
         return None
+
+    def _is_banned(self, rule: Rule, node: Node) -> bool:
+        return (rule.name, node.output.name) in self.banned
 
     def _matches(self, rule: Rule, node: Node) -> Iterator[Match]:
         for pattern in rule.patterns:
             if isinstance(node.op, pattern.roots):
                 yield from pattern.match_node(node, Match(), self.scope)
 
-    def _apply(self, rule: Rule, root: Node, match: Match) -> list[Node]:
-        inside = {root, *(value.producer for value in match.interior)}
-        for value in match.interior:
-            if self.graph.is_output(value):
-                refuse(f"'{value.name}' is an output of the graph")
-            if value in match.rest or any(user not in inside for user in value.uses):
-                refuse(f"'{value.name}' is read more than once")
-        self._refuse_if_hopeless(root, match)
-        term = rule.result(**{name: self._resolve(captured, match) for name, captured in match.captures.items()})
-        part = term
-        if isinstance(term, Expr):
-            term = match.context(term)
-        if isinstance(term, Value) and self.graph.is_output(root.output):
-            refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
-        saved = self._saved(root, match, term)
-        if self.certified:
-            certify(root, match, part, term)
-        gone, added = self.graph.replace(root, term)
-        self.log.steps.append(Step(rule.name, root.output.name, _names(gone), _names(added), saved))
+    def _apply(self, rule: Rule, root: Node, match: Match) -> list[Node] | None:
+        """Rewrite at `root`, and at whatever else reads the values inside; None where the rule has nothing to say."""
+        sites = self._sites(rule, root, match)
+        self._refuse_if_hopeless(sites)
+        terms: dict[Node, Expr | Value | None] = {}
+        for site, found in sites.items():
+            parts = rule.result(**{name: self._resolve(captured, found) for name, captured in found.captures.items()})
+            if parts == ():
+                return None
+            terms[site] = self._cheapest(site, found, parts)
+        saved = self._saved(sites, terms) / len(sites)
+        added: list[Node] = []
+        for site, term in terms.items():
+            gone, new = self.graph.replace(site, term)
+            added += new
+            self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(new), saved))
         return added
 
-    def _refuse_if_hopeless(self, root: Node, match: Match) -> None:
+    def _sites(self, rule: Rule, root: Node, match: Match) -> Sites:
+        """The match, and with it one at every other reader of the values inside: those can only go all at once."""
+        sites = {root: match}
+        pending = [match]
+        inside = _inside(root, match)
+        while pending:
+            current = pending.pop()
+            for value in current.interior:
+                if self.graph.is_output(value):
+                    refuse(f"'{value.name}' is an output of the graph")
+                for user in value.uses:
+                    if user in inside and value not in current.rest:
+                        continue
+                    other = next((found for found in self._matches(rule, user) if value in found.interior), None)
+                    if other is None or len(sites) == READERS or value in current.rest or self._is_banned(rule, user):
+                        refuse(f"'{value.name}' is read more than once")
+                    sites[user] = other
+                    inside |= _inside(user, other)
+                    pending.append(other)
+        if len(sites) > 1 and any(site.output in found.interior for site in sites for found in sites.values()):
+            refuse("its readers read each other")
+        return sites
+
+    def _cheapest(self, root: Node, match: Match, parts: Result) -> Expr | Value | None:
+        """Among the forms that a rule knows, the one of least cost, in its context and checked if need be."""
+        if isinstance(parts, Value) and self.graph.is_output(root.output):
+            refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
+        if not isinstance(parts, (Expr, tuple)):
+            return parts
+        terms = [(match.context(part), part) for part in (parts if isinstance(parts, tuple) else (parts,))]
+        term, part = min(terms, key=lambda pair: self.objective.of_term(pair[0], root.output.shape))
+        if self.certified:
+            certify(root, match, part, term)
+        return term
+
+    def _refuse_if_hopeless(self, sites: Sites) -> None:
         """Judge a merge by its geometry, before any weight is computed."""
+        terms: dict[Node, Expr | Value | None] = {}
         try:
-            merged = None if match.whole is None else outline(match.whole, self.scope.views)
+            for site, match in sites.items():
+                merged = None if match.whole is None else outline(match.whole, self.scope.views)
+                if merged is None or match.whole is None:
+                    return
+                plain = merged if merged.stride else Linear(merged.weight, merged.bias)
+                terms[site] = match.context(plain(match.whole.source))
         except Refusal:  # not one convolution; the rule may know another form, or will say why not
             return
-        if match.whole is not None and merged is not None:
-            self._saved(root, match, match.context(merged(match.whole.source)))
+        self._saved(sites, terms)
 
-    def _saved(self, root: Node, match: Match, term: Expr | Value | None) -> float:
-        nodes = [root, *dict.fromkeys(value.producer for value in match.interior if value.producer is not None)]
+    def _saved(self, sites: Sites, terms: Mapping[Node, Expr | Value | None]) -> float:
+        """How much the cost falls; refuses where it does not."""
+        nodes = dict.fromkeys(node for root, match in sites.items() for node in _inside(root, match))
         costs, counts = zip(*map(self.objective.of_node, nodes), strict=True)
         before, count = sum(costs), sum(counts)
-        after, new_count = self.objective.of_term(term, root.output.shape)
-        if (after, new_count) >= (before, count) and not (term is None or isinstance(term, Value)):
+        after, new_count = (sum(column) for column in zip(*map(self._cost, terms, terms.values()), strict=True))
+        if (after, new_count) >= (before, count) and any(isinstance(term, Expr) for term in terms.values()):
             refuse(f"it would cost more ({self.objective.name} {before:.3g} -> {after:.3g})")
         return float(before - after)
 
-    def _resolve(self, captured: Captured, match: Match) -> Value | Op | tuple[Conv, ...]:
+    def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
+        return self.objective.of_term(term, root.output.shape)
+
+    def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Conv, ...]:
         """A region as one convolution; anything else as it is."""
         if isinstance(captured, tuple):
             return tuple(convolution(region, self.scope.views, captured) for region in captured)
@@ -205,6 +263,11 @@ class Rewriter:
         declined = Declined(rule.name, node.output.name, reason)
         if declined not in self.log.declined[-8:]:
             self.log.declined.append(declined)
+
+
+def _inside(root: Node, match: Match) -> dict[Node, None]:
+    """The nodes that a match spans."""
+    return dict.fromkeys([root, *(value.producer for value in match.interior if value.producer is not None)])
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

@@ -1,12 +1,10 @@
-"""torchvision's compiled operators may not load with this build of torch: declaring them is enough to import it, and timm."""
+"""Where torchvision's compiled operators do not load with this build of torch, they are declared, as the examples do."""
 
-import importlib.util
+import contextlib
 
 import torch
 
-if importlib.util.find_spec("torchvision") is not None:
-    TORCHVISION = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        TORCHVISION.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+with contextlib.suppress(ModuleNotFoundError):  # without torchvision there is nothing to declare
+    import torchvision_ops  # noqa: F401
 
 torch.set_num_threads(1)

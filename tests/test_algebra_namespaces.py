@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from repcompiler import algebra
 from repcompiler.ops import BatchNorm, Conv
 from repcompiler.refusal import Refusal
-from repcompiler.testing import random_batch_norm, random_conv, random_conv_transpose, random_linear
+from repcompiler.testing import random_batch_norm, random_conv, random_conv_transpose
 
 
 @pytest.fixture
@@ -66,7 +66,6 @@ EQUATIONS = {
     "negate": (algebra.negate, lambda rng: (random_conv(rng, 4, 4, 3),)),
     "fold": (squeeze_norm, lambda rng: (random_conv(rng, 4, 6, 3, groups=2), random_batch_norm(rng, 6))),
     "fold, transposed": (squeeze_norm, lambda rng: (random_conv_transpose(rng, 4, 6, 3, groups=2), random_batch_norm(rng, 6))),
-    "compose_linear": (algebra.compose_linear, lambda rng: (random_linear(rng, 3, 4), random_linear(rng, 4, 5))),
     "scale_inputs": (
         lambda op, norm: algebra.scale_inputs(op, norm.gamma),
         lambda rng: (sequence(rng)[0], random_batch_norm(rng, 6)),

@@ -1,7 +1,20 @@
 import numpy as np
 import pytest
 
-from repcompiler.ops import AvgPool, BatchNorm, Constant, Conv, Opaque, Pad, Scale, Subsample, Sum
+from repcompiler.ops import (
+    AvgPool,
+    BatchNorm,
+    Constant,
+    Conv,
+    MaxPool,
+    Opaque,
+    Pad,
+    Resize,
+    Scale,
+    SpaceToDepth,
+    Subsample,
+    Sum,
+)
 from repcompiler.testing import random_conv, random_conv_transpose, random_linear, random_scale, relu
 
 SHAPES = [
@@ -15,6 +28,16 @@ SHAPES = [
     (AvgPool((2, 2), (2, 2), ((0, 0), (1, 0)), 4), None, None),
     (Pad(((1, 2), (-3, 0))), (1, 4, 7, 7), (1, 4, 10, 4)),
     (Subsample((2, 3)), (1, 4, 7, "w"), (1, 4, 4, None)),
+    (Subsample((2, 3), (1, 2)), (1, 4, 7, 9), (1, 4, 3, 3)),
+    (MaxPool((3, 2), (2, 1), ((1, 1), (0, 0)), (1, 2)), (1, 4, 7, 9), (1, 4, 4, 7)),
+    (MaxPool((3, 2), (2, 1), ((1, 1), (0, 0)), (1, 2)), None, None),
+    (Resize("nearest", "asymmetric", "floor", scales=(2.0, 1.5)), ("n", 4, 7, 9), ("n", 4, 14, 13)),
+    (Resize("nearest", "asymmetric", "floor", scales=(2.0,)), ("n", 4, 7, None), ("n", 4, 14, None)),
+    (Resize("linear", "half_pixel", "floor", sizes=(5, 6)), ("n", 4, 7, 9), ("n", 4, 5, 6)),
+    (Resize("linear", "half_pixel", "floor", sizes=(5, 6)), None, None),
+    (SpaceToDepth(2, "CRD"), ("n", 3, 8, "w"), ("n", 12, 4, None)),
+    (SpaceToDepth(2, "DCR"), ("n", None, 8, 6), ("n", None, 4, 3)),
+    (SpaceToDepth(2, "DCR"), None, None),
     (Constant(np.zeros((2, 3))), None, (2, 3)),
     (relu, (1, 2), None),
 ]

@@ -15,7 +15,7 @@ from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.printer import render
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import Rewriter, rewrite
-from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, random_linear, random_scale, relu
+from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, random_scale, relu
 
 IMAGE = (None, 4, None, None)
 
@@ -312,6 +312,28 @@ def test_wide_sum_of_branches_becomes_one(rng):
     assert len(graph.nodes) == 1
 
 
-def test_linear_layers_are_left_alone_by_rules_on_convolutions(rng):
-    graph = build(lambda x: Sum((1, 1))(random_linear(rng, 4, 4)(x), x), x=(None, 4))
+def test_value_with_several_readers_goes_once_all_of_them_take_it_in(rng):
+    def block(x, last):
+        shared = random_batch_norm(rng, 4)(x)
+        return {"a": random_conv(rng, 4, 4, 3)(shared), "b": random_conv(rng, 4, 8, 1)(shared), "c": last(shared)}
+
+    graph = build(lambda x: block(x, random_conv(rng, 4, 2, 1)), x=IMAGE)
+    log = check_pass(PASSES, graph)
+    assert [node.op.kind for node in graph.nodes] == ["Conv"] * 3
+    assert [(step.rule, step.root) for step in log.steps] == [("fold_batch_norm_before_conv", root) for root in "abc"]
+    graph = build(lambda x: block(x, relu), x=IMAGE)
     assert not check_pass(PASSES, graph).steps
+
+
+def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
+    def fork(x):
+        shared = random_batch_norm(rng, 4)(x)
+        return {"a": random_conv(rng, 4, 4, 1)(shared), "b": random_conv(rng, 4, 4, 1)(shared)}
+
+    rule = next(rule for rule in PASSES if rule.name == "fold_batch_norm_before_conv")
+    log = Rewriter(build(fork, x=IMAGE), [rule], OBJECTIVES["plain"], banned={(rule.name, "b")}).run()
+    assert not log.steps
+    assert {declined.reason for declined in log.declined} == {
+        "'batchnorm1' is read more than once",
+        "it was reverted: verification failed with it",
+    }

@@ -5,7 +5,7 @@ import numpy as np
 from repcompiler.algebra import regroup
 from repcompiler.ir import Value
 from repcompiler.ops import Conv, Pad, Scale, Select
-from repcompiler.structure import apply, grouped, selection
+from repcompiler.structure import forms, grouped, selection
 from repcompiler.testing import random_conv
 
 x = Value("x", (None, 6, None, None))
@@ -41,12 +41,12 @@ def test_one_number_off_the_diagonal_keeps_it_dense():
 
 
 def test_a_diagonal_is_a_scale():
-    assert isinstance(apply(pointwise(np.diag([1.0, 2, 3, 4, 5, 6]), np.ones(6)), x).op, Scale)
+    assert isinstance(forms(pointwise(np.diag([1.0, 2, 3, 4, 5, 6]), np.ones(6)), x)[0].op, Scale)
 
 
 def test_a_permutation_is_a_selection_and_a_nearly_one_is_not():
     order = [3, 1, 2, 0, 5, 4]
-    term = apply(pointwise(np.eye(6)[order]), x)
+    term = forms(pointwise(np.eye(6)[order]), x)[0]
     assert term.op == Select(tuple(order))
     assert selection(pointwise(0.5 * np.eye(6)[order])) is None
     assert selection(pointwise(np.eye(6)[order], np.ones(6))) is None
@@ -55,6 +55,6 @@ def test_a_permutation_is_a_selection_and_a_nearly_one_is_not():
 
 def test_negative_padding_is_a_crop_of_its_own():
     conv = random_conv(np.random.default_rng(0), 6, 6, 3, padding=((-1, 2), (0, 0)))
-    term = apply(conv, x)
+    term = forms(conv, x)[0]
     assert term.op.padding == ((0, 2), (0, 0))
     assert term.operands[0].op == Pad(((-1, 0), (0, 0)))

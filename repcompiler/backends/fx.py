@@ -6,26 +6,40 @@ named after the first linear module whose place it takes, with `_merged` behind 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from repcompiler.backends.fx_emit import Emit, Place
+from repcompiler.frontends.fx_frames import frames
 from repcompiler.frontends.fx_memory import WRITES, attribute, is_private_write, written_by
 from repcompiler.frontends.fx_modules import MODULES
 from repcompiler.frontends.fx_run import SHAPE
-from repcompiler.frontends.fx_trace import regions
+from repcompiler.frontends.fx_trace import forget_tracer, regions
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Constant
 
 LINEAR = tuple(kind for kind in MODULES if kind is nn.Linear or issubclass(kind, nn.modules.conv._ConvNd))
 
 
+RESHAPED: dict[Any, Any] = {"view": "reshape", torch.ops.aten.view.default: torch.ops.aten.reshape.default}
+"""A view of what may now lie in memory in another order."""
+
+
+PARAMETRISED = re.compile(r"\.parametrizations\.([^.]+)\..*")
+"""A weight, from what it is computed from."""
+
+
 def patch(model: fx.GraphModule, graph: Graph) -> None:
     """Write `graph`, lifted from `model` and rewritten since, back into it."""
     kept = {node.origin for node in graph.nodes}
+    framed = [(node, what) for _, region in regions(model) for node, what in frames(region).items()]
+    kept |= {write for node, what in framed if node in kept for write in what.writes}
     new = {
         value.origin: node for node in graph.nodes if node.origin is None for value in node.outputs if value.origin is not None
     }
@@ -48,6 +62,7 @@ class Patch:
         order = list(self.region.graph.nodes)
         gone = [node for node in order if node.op.startswith("call") and node not in self.kept]
         self.replaceable = {*gone, *(node for node in order if node.op == "get_attr")}
+        viewed = {node: node.args[0] for node in order if node.target in RESHAPED and type(node.args[1]) is not torch.dtype}
         if gone:
             forwarded = {old.origin: old for old in self.graph.forwarded}
             for node in order:
@@ -59,9 +74,13 @@ class Patch:
                         node.replace_all_uses_with(self._value(forwarded[node], node))
             self._erase(gone)
             self._keep_private(self.private)
+            for node, operand in viewed.items():
+                if node in self.kept and node.args[0] is not operand:
+                    node.target = RESHAPED[node.target]
         for node in self.region.graph.nodes:
             node.meta.pop(SHAPE, None)
             node.meta.pop(WRITES, None)
+        forget_tracer(self.region)
         self.region.graph.lint()
         self.region.recompile()
 
@@ -99,7 +118,7 @@ class Patch:
     def _place(self, node: Node, place: fx.Node) -> Place:
         replaced = self._replaced(place)
         tensors = [tensor for part in replaced for tensor in self._tensors(part) if tensor.is_floating_point()]
-        like = next(iter([*tensors, *self.region.parameters(), *self.region.buffers()]), torch.empty(0))
+        like = next(chain(tensors, self.region.parameters(), self.region.buffers()), torch.empty(0))
         trainable = any(tensor.requires_grad for tensor in tensors)
         value = node.output
         dtype = getattr(torch, value.dtype) if isinstance(node.op, Constant) and value.dtype else like.dtype
@@ -128,7 +147,7 @@ class Patch:
         linear = [node for node in modules if isinstance(self.region.get_submodule(str(node.target)), LINEAR)]
         constants = [node for node in replaced if node.op == "get_attr"]
         named = [*linear, *constants, *modules]
-        return str(named[0].target) if named else place.name
+        return PARAMETRISED.sub(r".\1", str(named[0].target)) if named else place.name
 
     def _erase(self, gone: Sequence[fx.Node]) -> None:
         """Take out the nodes that went, the constants that only they read, and the modules and parameters none is left of."""
@@ -141,10 +160,14 @@ class Patch:
                 targets[str(node.target)] = node.op
                 self.region.graph.erase_node(node)
         called = {str(node.target) for node in self.region.graph.nodes if node.op in ("call_module", "get_attr")}
-        for target, op in targets.items():
-            if op in ("call_module", "get_attr") and not any(
-                _within(other, target) or _within(target, other) for other in called
-            ):
+        needed = {around for target in called for around in _around(target)}
+        removed = {
+            target
+            for target, op in targets.items()
+            if op in ("call_module", "get_attr") and target not in needed and called.isdisjoint(_around(target))
+        }
+        for target in sorted(removed):
+            if removed.isdisjoint(_around(target)[1:]):
                 self._delete(target)
 
     def _delete(self, target: str) -> None:
@@ -162,5 +185,7 @@ class Patch:
             delattr(owner, name)
 
 
-def _within(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith(f"{outer}.")
+def _around(path: str) -> list[str]:
+    """The path itself, and each module around it."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]

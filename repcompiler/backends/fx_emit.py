@@ -17,18 +17,25 @@ from repcompiler.ops import (
     Array,
     AvgPool,
     BatchNorm,
+    Clip,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
+    Frame,
     Identity,
     Linear,
+    MaxPool,
     Op,
     Pad,
     Padding,
+    PRelu,
+    Relu,
     Reshape,
+    Resize,
     Scale,
     Select,
+    SpaceToDepth,
     Subsample,
     Sum,
     Transpose,
@@ -36,6 +43,7 @@ from repcompiler.ops import (
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d, 5: nn.ConvTranspose3d}
+MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -76,19 +84,38 @@ class Emit:
                 return self._sum(op, x)
             case Pad():
                 return self._pad(op.padding, x[0])
+            case Frame():
+                inner = self._scale(np.ones(1), -op.value, 1, x[0])
+                return self._scale(np.ones(1), op.value, 1, self._pad(op.padding, inner))
             case AvgPool():
                 return self._average(op, x[0])
             case Subsample():
-                every = (slice(None), slice(None), *(slice(None, None, step) for step in op.stride))
+                ends = zip(op.first or (None,) * len(op.stride), op.stride, strict=True)
+                every = (slice(None), slice(None), *(slice(first, None, step) for first, step in ends))
                 return self.graph.call_function(operator.getitem, (x[0], every))
+            case Relu():
+                return self.graph.call_function(F.relu, (x[0],))
+            case Clip():
+                bounds = [bound if np.isfinite(bound) else None for bound in (op.minimum, op.maximum)]
+                return self.graph.call_function(torch.clamp, (x[0], *bounds))
+            case PRelu():
+                if op.slope.shape == (1,):
+                    return self.graph.call_function(F.leaky_relu, (x[0], float(op.slope[0])))
+                return self.graph.call_function(F.prelu, (x[0], self._parameter("slope", op.slope)))
+            case MaxPool():
+                return self._maximum(op, x[0])
+            case Resize():
+                return self._resize(op, x[0])
+            case SpaceToDepth():
+                assert op.mode == "CRD", "the torch frontend lifts no other order"
+                return self.graph.call_function(F.pixel_unshuffle, (x[0], op.block))
             case Concat():
                 return self.graph.call_function(torch.cat, (list(x), 1))
             case Select():
                 return self._select(op, x[0])
             case Reshape():
-                sizes = (
-                    self.graph.call_method("size", (x[0], axis)) if size == 0 else size for axis, size in enumerate(op.target)
-                )
+                sizes = [size or self.graph.call_method("size", (x[0], axis)) for axis, size in enumerate(op.target)]
+                sizes += [self.graph.call_method("size", (x[0], axis)) for axis in range(-op.tail, 0)]
                 return self.graph.call_method("reshape", (x[0], *sizes))
             case Transpose():
                 return self.graph.call_method("permute", (x[0], *op.perm))
@@ -181,6 +208,19 @@ class Emit:
         if axes == 1 and op.divisor != op.kernel_size[0]:
             raise NotImplementedError("a one-dimensional average by another divisor has no torch form")
         return self.graph.call_function(POOLS[axes], (x, op.kernel_size, op.stride, 0, False, True, *divisor))
+
+    def _maximum(self, op: MaxPool, x: fx.Node) -> fx.Node:
+        assert all(before == after for before, after in op.padding), "the torch frontend lifts no other padding"
+        padding = tuple(before for before, _ in op.padding)
+        return self.graph.call_function(MAXIMA[len(op.stride)], (x, op.kernel_size, op.stride, padding, op.dilation))
+
+    def _resize(self, op: Resize, x: fx.Node) -> fx.Node:
+        assert self.place.rank is not None, "the torch frontend lifts a resize of known rank"
+        linear = ("linear", "bilinear", "trilinear")[self.place.rank - 3]
+        mode = {"floor": "nearest", "round_prefer_ceil": "nearest-exact"}[op.rounding] if op.mode == "nearest" else linear
+        corners = None if op.mode == "nearest" else op.coordinates == "align_corners"
+        size, scales = ((given if len(given) > 1 else given[0]) if given else None for given in (op.sizes, op.scales))
+        return self.graph.call_function(F.interpolate, (x, size, scales, mode, corners))
 
     def _parameter(self, suffix: str, array: Array) -> fx.Node:
         """A get_attr of a new parameter, or of a buffer where it is not trained."""

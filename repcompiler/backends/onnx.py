@@ -28,7 +28,7 @@ class Patch:
         self.graph = graph
         self.before = list(self.document)
         self.read_before = [value for value in self.document.initializers.values() if _is_read(value)]
-        self.taken = {value.name for value in _all_values(self.document)}
+        self.taken = {value.name for value in _all_values(self.document)} | {node.name for node in self.document.all_nodes()}
         self.written: dict[Value, onnx_ir.Value] = {}
 
     def run(self) -> None:
@@ -100,7 +100,7 @@ class Patch:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
 
     def fresh(self, wish: str) -> str:
-        """A name that no value has, as near to `wish` as can be."""
+        """A name that no value and no node has, as near to `wish` as can be."""
         name, count = wish, 1
         while name in self.taken:
             name, count = f"{wish}_{count}", count + 1

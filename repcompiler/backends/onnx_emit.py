@@ -10,9 +10,32 @@ import onnx_ir
 
 from repcompiler.algebra import known_zero
 from repcompiler.ir import Value
-from repcompiler.ops import Concat, Constant, Conv, ConvTranspose, Linear, Op, Pad, Padding, Scale, Select, Sum
+from repcompiler.ops import (
+    AvgPool,
+    Clip,
+    Concat,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Linear,
+    MaxPool,
+    Op,
+    Pad,
+    Padding,
+    PRelu,
+    Relu,
+    Reshape,
+    Resize,
+    Scale,
+    Select,
+    SpaceToDepth,
+    Subsample,
+    Sum,
+    Transpose,
+)
 
 NDArray = np.ndarray[Any, Any]
+FLOAT = onnx_ir.DataType.FLOAT
 INT64 = onnx_ir.DataType.INT64
 
 
@@ -34,15 +57,25 @@ class Emit:
     def operation(self, op: Op, inputs: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
         """The value of `op` on `inputs`."""
         writers: dict[type[Op], Callable[..., onnx_ir.Value]] = {
+            AvgPool: self._average_pool,
+            Clip: self._clip,
             Concat: self._concat,
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
             Linear: self._linear,
+            MaxPool: self._max_pool,
             Pad: self._pad,
+            PRelu: self._prelu,
+            Relu: lambda op, x: self._node("Relu", x),
+            Reshape: self._reshape,
+            Resize: self._resize,
             Scale: self._scale,
             Select: self._select,
+            SpaceToDepth: lambda op, x: self._node("SpaceToDepth", x, blocksize=op.block),
+            Subsample: self._subsample,
             Sum: self._sum,
+            Transpose: lambda op, x: self._node("Transpose", x, perm=list(op.perm)),
         }
         return writers[type(op)](op, *inputs)
 
@@ -56,9 +89,10 @@ class Emit:
         self.initializers.append(value)
         return value
 
-    def _node(self, kind: str, *inputs: onnx_ir.Value, **attributes: Any) -> onnx_ir.Value:
+    def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:
         attrs = onnx_ir.convenience.convert_attributes(attributes)
-        name = f"{self.name}_{len(self.nodes)}" if self.name and self.nodes else self.name
+        inherits = self.output.origin is not None and not self.nodes  # one node alone may bear the old one's name
+        name = self.name if inherits or not self.name else self.fresh(self.name)
         shape = None if self.output.shape is None else onnx_ir.Shape(self.output.shape)
         result = onnx_ir.Value(name=self.fresh(self.output.name), type=onnx_ir.TensorType(self.dtype), shape=shape)
         self.nodes.append(onnx_ir.Node("", kind, inputs, attrs, outputs=[result], name=name))
@@ -138,6 +172,49 @@ class Emit:
             return self._node("Gather", x, self.initializer(".index", np.array(op.index, np.int64), INT64), axis=1)
         bounds = {".start": start, ".stop": stop, ".axis": 1}
         return self._node("Slice", x, *(self.initializer(end, np.array([at]), INT64) for end, at in bounds.items()))
+
+    def _clip(self, op: Clip, x: onnx_ir.Value) -> onnx_ir.Value:
+        bounds = {name: bound for name, bound in (("min", op.minimum), ("max", op.maximum)) if np.isfinite(bound)}
+        if self.opset < 11:
+            return self._node("Clip", x, **bounds)
+        ends = [self.initializer(f".{name}", np.array(bounds[name])) if name in bounds else None for name in ("min", "max")]
+        return self._node("Clip", x, *ends)
+
+    def _prelu(self, op: PRelu, x: onnx_ir.Value) -> onnx_ir.Value:
+        if op.slope.shape == (1,):
+            return self._node("LeakyRelu", x, alpha=float(op.slope[0]))
+        assert self.output.rank is not None, "the frontend lifts slopes of a known axis"
+        behind = (1,) * (self.output.rank - 2)
+        return self._node("PRelu", x, self.initializer(".slope", op.slope.reshape(-1, *behind)))
+
+    def _max_pool(self, op: MaxPool, x: onnx_ir.Value) -> onnx_ir.Value:
+        dilations = {"dilations": list(op.dilation)} if max(op.dilation) > 1 else {}  # an attribute since opset 10
+        pads, strides = _flat(op.padding), list(op.stride)
+        return self._node("MaxPool", x, kernel_shape=list(op.kernel_size), pads=pads, strides=strides, **dilations)
+
+    def _average_pool(self, op: AvgPool, x: onnx_ir.Value) -> onnx_ir.Value:
+        pads, strides = _flat(op.padding), list(op.stride)
+        return self._node("AveragePool", x, kernel_shape=list(op.kernel_size), pads=pads, strides=strides, count_include_pad=1)
+
+    def _subsample(self, op: Subsample, x: onnx_ir.Value) -> onnx_ir.Value:
+        """The maximum over windows of one pixel: a Slice has no steps before opset 10."""
+        x = self._pad(Pad(op.padding), x) if any(op.first) else x
+        return self._node("MaxPool", x, kernel_shape=[1] * len(op.stride), strides=list(op.stride))
+
+    def _reshape(self, op: Reshape, x: onnx_ir.Value) -> onnx_ir.Value:
+        return self._node("Reshape", x, self.initializer(".shape", np.array(op.target, np.int64), INT64))
+
+    def _resize(self, op: Resize, x: onnx_ir.Value) -> onnx_ir.Value:
+        assert op.scales, "the ONNX frontend lifts no sizes"
+        factors = np.array([1, 1, *op.scales], np.float32)
+        if self.opset < 9:
+            return self._node("Upsample", x, mode=op.mode, scales=factors.tolist())
+        scales = self.initializer(".scales", factors, FLOAT)
+        if self.opset < 11:
+            return self._node("Upsample" if self.opset < 10 else "Resize", x, scales, mode=op.mode)
+        region = self.initializer(".roi", np.zeros(0, np.float32), FLOAT) if self.opset < 13 else None
+        how = {"coordinate_transformation_mode": op.coordinates, "nearest_mode": op.rounding}
+        return self._node("Resize", x, region, scales, mode=op.mode, **how)
 
     def _sum(self, op: Sum, first: onnx_ir.Value, *rest: onnx_ir.Value) -> onnx_ir.Value:
         assert op.signs[0] == 1, "the rewriter puts a merged branch first"

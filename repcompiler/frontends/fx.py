@@ -21,21 +21,21 @@ from repcompiler.frontends.fx_lift import ELEMENTWISE, lift, operator_name
 from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_run import (
     AXES,
+    Program,
+    Shapes,
     Values,
     bind,
-    call,
     cloned,
     from_numpy,
     learn_shapes,
     make_up,
-    observe,
+    only_shapes,
     outputs_of,
     replace_tensors,
-    runnable,
     tensors_of,
     to_numpy,
 )
-from repcompiler.frontends.fx_settle import settle_assertions, settle_writes
+from repcompiler.frontends.fx_settle import settle
 from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
@@ -46,8 +46,9 @@ class FxDocument:
 
     def __init__(self, region: fx.GraphModule, values: Values | None, given: bool, specs: Sequence[InputSpec]) -> None:
         self.region, self.values, self.given, self.specs = region, values, given, specs
-        self._running: fx.GraphModule | None = None
-        self._reference: fx.GraphModule | None = None
+        self._running: Program | None = None
+        self._reference: Program | None = None
+        self._macs: int | None = None
 
     @classmethod
     def trace(cls, model: nn.Module, example_inputs: Any = None) -> FxDocument:
@@ -66,7 +67,7 @@ class FxDocument:
         for inside in (True, False):  # a region inside may lack what its owner does with it: then only the model itself
             region = trace_model(copy_module(original, original.parameters()), args, kwargs, inside)
             try:
-                values, specs = _try_out(region, original, None if example_inputs is None else args, kwargs)
+                values, specs, shapes = _try_out(region, original, None if example_inputs is None else args, kwargs)
             except Untraceable as error:
                 reason = error
             else:
@@ -76,10 +77,12 @@ class FxDocument:
                 f"{type(model).__name__} {reason} when torch.fx traces it: its forward decides in Python; give a GraphModule, "
                 "such as torch.export.export(model, inputs).module()"
             ) from reason
-        settle_assertions(region)
-        settle_writes(region)
-        check_weights(lift(region))
-        return cls(region, values, example_inputs is not None, specs)
+        settle(region)
+        graph = lift(region)
+        check_weights(graph)
+        document = cls(region, values, example_inputs is not None, specs)
+        document._macs = _arithmetic(graph, shapes)
+        return document
 
     @property
     def model(self) -> fx.GraphModule:
@@ -98,7 +101,7 @@ class FxDocument:
     def patch(self, graph: Graph) -> None:
         """Write the rewritten graph back."""
         patch(self.region, graph)
-        self._running = self._reference = None
+        self._running = self._reference = self._macs = None
 
     def save(self, path: Path) -> None:
         """Pickle the model to a file, as `torch.save` does."""
@@ -115,16 +118,13 @@ class FxDocument:
         for _, region in regions(self.region):
             modules = dict(region.named_modules())
             operators.update(operator_name(node, modules) for node in region.graph.nodes if node.op.startswith("call"))
-        shapes = {}
-        if self.values is not None:
-            self._running = self._running or runnable(self.region)
-            _, seen = observe(self._running, self.values)
-            shapes = {key: next(iter(found.shapes)) for key, found in seen.items() if len(found.shapes) == 1}
-        outputs = [(node.op, node.output) for node in self.lift().nodes]
-        total = sum(macs(op, shapes.get(value.name.rpartition("/")[::2], value.shape)) for op, value in outputs)
+        if self._macs is None:
+            self._running = self._running or Program(self.region)
+            seen = {} if self.values is None else self._running.observe(self.values)[1]
+            self._macs = _arithmetic(self.lift(), only_shapes(seen))
         tensors = [*self.region.parameters(), *self.region.buffers()]
         numbers = sum(parameter.numel() for parameter in self.region.parameters())
-        return Statistics(operators, numbers, total, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+        return Statistics(operators, numbers, self._macs, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
     def inputs(self) -> Sequence[InputSpec]:
         """What `run` is fed, by name."""
@@ -138,8 +138,8 @@ class FxDocument:
 
     def run(self, feeds: Feeds) -> Sequence[NDArray]:
         """In eager torch and the model's own precision."""
-        self._running = self._running or runnable(self.region)
-        return [to_numpy(tensor) for tensor in call(self._running, self._fed(feeds, double=False))]
+        self._running = self._running or Program(self.region)
+        return [to_numpy(tensor) for tensor in self._running.run(self._fed(feeds, double=False))]
 
     def release(self) -> None:
         """Drop what runs the module."""
@@ -147,9 +147,8 @@ class FxDocument:
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """The same in double precision."""
-        if self._reference is None:
-            self._reference = copy_module(self.region).double()
-        return [to_numpy(tensor) for tensor in call(self._reference, self._fed(feeds, double=True))]
+        self._reference = self._reference or Program(self.region, double=True)
+        return [to_numpy(tensor) for tensor in self._reference.run(self._fed(feeds, double=True))]
 
     def _fed(self, feeds: Feeds, double: bool) -> Values:
         if self.values is None:
@@ -163,10 +162,11 @@ class FxDocument:
 
 def _try_out(
     region: fx.GraphModule, original: nn.Module, args: tuple[Any, ...] | None, kwargs: Mapping[str, Any]
-) -> tuple[Values | None, list[InputSpec]]:
+) -> tuple[Values | None, list[InputSpec], Shapes]:
     """Run a traced model beside the original, on the example arguments or on made-up ones, and learn its shapes.
 
-    Returns what it was run on, and what it can be fed.  Raises Untraceable where it does something else than the original.
+    Returns what it was run on, what it can be fed, and the shapes met.  Raises Untraceable where it does something else than
+    the original.
     """
     specs = guess_inputs(region) if args is None else []
     for values in make_up(region, specs) if args is None else [bind(region, args, kwargs)]:
@@ -177,15 +177,22 @@ def _try_out(
             if args is None:
                 continue
             raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
-        copied = runnable(region)
+        program = Program(region)
         try:
-            actual, seen = observe(copied, values)
+            actual, seen = program.observe(values)
         except Exception as error:
             raise Untraceable(f"does not run ({_first_line(error)})") from error
         if not _close(expected, actual) and _close(expected, _outputs(original, arguments, kwargs)):
             raise Untraceable("computes something else")
-        return values, learn_shapes(region, copied, values, seen)
-    return None, specs
+        shapes = only_shapes(seen)
+        return values, learn_shapes(region, program, values, seen), shapes
+    return None, specs, {}
+
+
+def _arithmetic(graph: Graph, shapes: Shapes) -> int:
+    """Multiply-accumulates of a graph at the shapes that a run has met."""
+    outputs = [(node.op, node.output) for node in graph.nodes]
+    return sum(macs(op, shapes.get(value.name.rpartition("/")[::2], value.shape)) for op, value in outputs)
 
 
 def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:

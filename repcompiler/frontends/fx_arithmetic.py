@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,14 +15,32 @@ from repcompiler.ir import Shape
 from repcompiler.ops import Array, Op, Scale, Sum
 
 
+@dataclass(frozen=True)
+class Extent:
+    """One that is not known: of this value along this axis."""
+
+    node: fx.Node
+    axis: int
+
+
+Extents = tuple[int | Extent, ...]
+"""A shape in which nothing is left open."""
+
+
 class Context(Protocol):
     """What an entry may ask about its arguments."""
+
+    node: fx.Node
+    """The call that is read."""
 
     def constant(self, arg: Any) -> Array | None:
         """The array of a number, or of what depends on parameters alone; None for all else."""
 
     def shape(self, arg: Any) -> Shape | None:
         """As far as it is known."""
+
+    def extents(self, arg: fx.Node) -> Extents | None:
+        """The shape with a symbol for each extent that is not known; None where not even the rank is."""
 
     def is_floating(self, arg: Any) -> bool:
         """Whether it is certainly a floating-point tensor."""

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx
 
+from repcompiler.frontends import fx_activations
 from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
 from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
+from repcompiler.frontends.fx_layout import LAYOUT, contiguous
 from repcompiler.frontends.fx_modules import (
     Unliftable,
     average,
@@ -138,7 +140,7 @@ def _max_pool(axes: int) -> Entry:
         ceil_mode: Any = False,
         return_indices: Any = False,
     ) -> Lifted:
-        return maximum(axes, kernel_size, stride, padding, ceil_mode, return_indices), (_of_rank(c, x, axes + 2),)
+        return maximum(axes, kernel_size, stride, padding, dilation, ceil_mode, return_indices), (_of_rank(c, x, axes + 2),)
 
     return lift
 
@@ -185,8 +187,14 @@ def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     return tensor(arg)
 
 
+METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **fx_activations.ACTIVATIONS}
+"""Methods by name."""
+
 ATEN: Mapping[str, Entry] = {
     **ARITHMETIC,
+    **LAYOUT,
+    "clone": contiguous,
+    **fx_activations.ATEN,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     "convolution": _convolution,
@@ -205,8 +213,9 @@ ATEN: Mapping[str, Entry] = {
 _TORCH = ("conv1d", "conv2d", "conv3d", "batch_norm", "constant_pad_nd", "dropout", "avg_pool1d")
 
 FUNCTIONS: Mapping[Any, Entry] = {
-    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *_TORCH) if hasattr(torch, name)},
+    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *_TORCH) if hasattr(torch, name)},
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
+    **fx_activations.FUNCTIONS,
     F.batch_norm: _batch_norm,
     F.dropout: _dropout,
     operator.add: add,
@@ -230,7 +239,7 @@ def call_op(c: Context, target: Any, args: Sequence[Any], kwargs: Mapping[str, A
     if isinstance(target, torch._ops.OpOverload):
         entry = ATEN.get(target.overloadpacket.__name__) if target.namespace == "aten" else None
     else:
-        entry = ARITHMETIC.get(target) if isinstance(target, str) else FUNCTIONS.get(target)
+        entry = METHODS.get(target) if isinstance(target, str) else FUNCTIONS.get(target)
     if entry is None:
         raise Unliftable
     first = [kwargs[name] for name in ("input", "self") if name in kwargs]

@@ -41,10 +41,11 @@ def _of_pixels(slices: Sequence[slice]) -> Op:
     bounds = [(item.start or 0, item.stop or 0, item.step or 1) for item in slices]
     if any(start < 0 or stop > 0 for start, stop, _ in bounds) or any(item.stop == 0 for item in slices):
         raise Unliftable  # counted from the other end: how much goes depends on the extent
-    if all(start == stop == 0 for start, stop, _ in bounds):
-        return Subsample(tuple(step for _, _, step in bounds))
-    if any(step != 1 for _, _, step in bounds):
-        raise Unliftable
+    first, last, stride = zip(*bounds, strict=True)
+    if any(step != 1 for step in stride) or not any((*first, *last)):
+        if any(last):
+            raise Unliftable
+        return Subsample(stride, first if any(first) else ())
     return Pad(tuple((-start, stop) for start, stop, _ in bounds))
 
 

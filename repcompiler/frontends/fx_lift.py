@@ -6,7 +6,9 @@ and so is what is computed from them alone.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -14,14 +16,17 @@ import numpy as np
 import torch
 from torch import fx
 
-from repcompiler.frontends import fx_memory
+from repcompiler.frontends import fx_activations, fx_memory
+from repcompiler.frontends.fx_arithmetic import Extent, Extents
+from repcompiler.frontends.fx_frames import frame_op, frames
 from repcompiler.frontends.fx_functions import call_op
+from repcompiler.frontends.fx_layout import CALLS, follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
-from repcompiler.frontends.fx_modules import Unliftable, floating, module_op
+from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, to_numpy
-from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions
+from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.ir import Graph, Shape, Value
-from repcompiler.ops import Array, Identity, Op, Opaque
+from repcompiler.ops import Array, Clip, Identity, MaxPool, Op, Opaque, PRelu, Relu, Resize, SpaceToDepth
 from repcompiler.refusal import Refusal, refuse
 
 # fmt: off
@@ -33,12 +38,28 @@ ELEMENTWISE = frozenset((
 """Modules, functions and methods that keep the shape and type of a floating-point tensor."""
 
 
+READERS: Readers = {**MODULES, **fx_activations.MODULES}
+
+
 def lift(model: fx.GraphModule) -> Graph:
     """The neutral graph of all regions of a model."""
     graph = Graph()
-    for path, region in regions(model):
-        Lift(region, f"{path}/" if path else "", graph).run()
+    with uncollected():
+        for path, region in regions(model):
+            Lift(region, f"{path}/" if path else "", graph).run()
     return graph
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """All that is made here stays: Python's collector would go through the whole process, time and again, for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Lift:
@@ -47,15 +68,22 @@ class Lift:
     def __init__(self, region: fx.GraphModule, prefix: str, graph: Graph) -> None:
         self.region, self.prefix, self.graph = region, prefix, graph
         self.modules = dict(region.named_modules())
-        self.memory = fx_memory.analyse(region)
+        self.frames = frames(region)
+        self.framing = {write: node for node, framed in self.frames.items() for write in framed.writes}
+        self.memory = fx_memory.analyse(region, self.framing)
         self.values: dict[fx.Node, Value] = {}
-        self.computed: dict[fx.Node, Any] = {}
+        self.computed: dict[tuple[fx.Node, bool], Any] = {}
+        self.symbols: dict[fx.Node, Extents] = {}
 
     def run(self) -> None:
         """Add the region to the graph."""
         for node in self.region.graph.nodes:
             if node.op == "output":
                 self.graph.outputs += [self.values[value] for value in node.all_input_nodes]
+                continue
+            if node in self.framing:
+                if node is self.frames[self.framing[node]].writes[-1]:
+                    self._framed(self.framing[node])
                 continue
             value = self.values[node] = Value(self.prefix + node.name, origin=node, dtype="")
             if SHAPE in node.meta:
@@ -64,7 +92,7 @@ class Lift:
                 self.graph.inputs.append(value)
             elif node.op == "get_attr":
                 self._get_attr(node, value)
-            else:
+            elif node not in self.frames:
                 self._call(node, value)
 
     def _get_attr(self, node: fx.Node, value: Value) -> None:
@@ -80,7 +108,7 @@ class Lift:
         op: Op = Opaque(operator_name(node, self.modules), effect=effect)
         if node in self.memory.fenced:
             pass
-        elif not effect and operands and node.op != "call_module" and all(self.values[n].constant for n in operands):
+        elif not effect and operands and self._is_fixed(node) and all(self.values[n].constant for n in operands):
             value.constant = partial(self._array, node)
         else:
             with suppress(Unliftable):
@@ -91,40 +119,69 @@ class Lift:
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
-            passes_on = isinstance(op, (Identity, Opaque))
+            passes_on = isinstance(op, (Identity, Opaque, Relu, Clip, PRelu, MaxPool, Resize, SpaceToDepth))
             value.dtype = value.dtype or (inputs[0].dtype if passes_on else self._float(inputs))
+        known = self.extents(operands[0]) if operands else None
+        if known is not None and (moved := follow(op, known)) is not None:
+            extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
+            self.symbols[node] = tuple(size if isinstance(size, int) else symbol or new for size, symbol, new in extents)
+
+    def _framed(self, node: fx.Node) -> None:
+        """Add a padding with all that is written into it."""
+        framed = self.frames[node]
+        op: Op = Opaque(operator_name(node, self.modules))
+        if node not in self.memory.fenced:
+            with suppress(Unliftable):
+                vectors = [self.constant(write.args[2], double=True) for write in framed.writes]
+                op = frame_op(framed, vectors, self.values[node].shape or (), self.values[framed.map].producer)
+        read = dict.fromkeys(self.values[arg] for write in framed.writes for arg in write.all_input_nodes if arg is not node)
+        self.graph.add(op, [self.values[framed.map]], [self.values[node]], read, node)
 
     def _op(self, node: fx.Node) -> tuple[Op, list[fx.Node]]:
         """What the algebra knows a node as, and the operands it is applied to."""
+        self.node = node
         if node.op != "call_module":
             op, operands = call_op(self, node.target, node.args, node.kwargs)
             return op, list(operands)
         module = self.modules[str(node.target)]
         if node.kwargs or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
             raise Unliftable
-        if any(self.memory.is_written(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        if torch_type(module) in CALLS and not has_hooks(module) and "forward" not in vars(module):
+            function, *rest = CALLS[torch_type(module)](module)
+            op, operands = call_op(self, function, (node.args[0], *rest), {})
+            return op, list(operands)
+        if self.memory.written and any(map(self.memory.is_written, (*module.parameters(), *module.buffers()))):
             raise Unliftable
-        op, rank = module_op(module)
+        op, rank = module_op(module, READERS)
         operand = self.values[node.args[0]]
         if rank is not None and operand.rank not in (None, rank):
             raise Unliftable  # one image without a batch
+        if isinstance(op, Resize) and operand.rank is None:
+            raise Unliftable  # its mode has a name for each rank
         if rank is not None and operand.shape is None:
             operand.shape = (None,) * rank
         return op, [node.args[0]]
 
-    def constant(self, arg: Any) -> Array | None:
+    def constant(self, arg: Any, double: bool = False) -> Array | None:
         if type(arg) in (int, float):
             return np.asarray(arg, np.float64)
         if not isinstance(arg, fx.Node) or self.values[arg].constant is None:
             return None
         try:
-            tensor = self._compute(arg)
+            tensor = self._compute(arg, double)
         except Refusal as refusal:
             raise Unliftable from refusal
         return floating(tensor) if isinstance(tensor, torch.Tensor) else None
 
     def shape(self, arg: Any) -> Shape | None:
         return self.values[arg].shape
+
+    def extents(self, arg: fx.Node) -> Extents | None:
+        shape = self.values[arg].shape
+        known = (
+            None if shape is None else (size if isinstance(size, int) else Extent(arg, axis) for axis, size in enumerate(shape))
+        )
+        return self.symbols.get(arg, None if known is None else tuple(known))
 
     def is_floating(self, arg: Any) -> bool:
         return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype
@@ -139,22 +196,26 @@ class Lift:
             refuse("it is no tensor")
         return to_numpy(result)
 
-    def _compute(self, node: fx.Node) -> Any:
-        """What such a node evaluates to, in eager torch and in the model's own precision."""
-        if node not in self.computed:
-            self.computed[node] = attribute(self.region, node) if node.op == "get_attr" else self._evaluate(node)
-        return self.computed[node]
+    def _compute(self, node: fx.Node, double: bool = False) -> Any:
+        """What such a node evaluates to, in eager torch and in the model's own precision, or in double."""
+        if (node, double) not in self.computed:
+            value = attribute(self.region, node) if node.op == "get_attr" else self._evaluate(node, double)
+            widen = double and node.op == "get_attr" and value.is_floating_point()
+            self.computed[node, double] = value.double() if widen else value
+        return self.computed[node, double]
 
-    def _evaluate(self, node: fx.Node) -> Any:
+    def _evaluate(self, node: fx.Node, double: bool) -> Any:
         written = written_by(node, self.modules)
 
         def value(operand: fx.Node) -> Any:
-            result = self._compute(operand)
+            result = self._compute(operand, double)
             return result.clone() if operand in written else result
 
         args: Any = fx.map_arg(node.args, value)
         kwargs: Any = fx.map_arg(node.kwargs, value)
-        target: Any = node.target
+        target: Any = self.modules[str(node.target)] if node.op == "call_module" else node.target
+        if double and node.op == "call_module":
+            refuse("it has weights of its own in another precision")
         if isinstance(target, str):
             target, args = getattr(args[0], target), args[1:]
         try:
@@ -162,6 +223,13 @@ class Lift:
                 return target(*args, **kwargs)
         except TypeError as error:
             refuse(str(error))
+
+    def _is_fixed(self, node: fx.Node) -> bool:
+        """Whether nothing but the operands decides on the result, and what no run changes."""
+        if node.op != "call_module":
+            return True
+        module = self.modules[str(node.target)]
+        return not module.training and not any(map(self.memory.is_written, (*module.parameters(), *module.buffers())))
 
     def _has_effect(self, node: fx.Node) -> bool:
         """Whether an unread node must run all the same."""

@@ -18,6 +18,7 @@ import inspect
 import math
 import operator
 import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -79,8 +80,8 @@ def address(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def analyse(region: fx.GraphModule) -> Memory:
-    """Find the writes that could be seen, and what they fence."""
+def analyse(region: fx.GraphModule, unseen: Container[fx.Node] = ()) -> Memory:
+    """Find the writes that could be seen, and what they fence; nobody reads what those in `unseen` write into before them."""
     order = list(region.graph.nodes)
     modules = dict(region.named_modules())
     classes: dict[fx.Node, fx.Node] = {}
@@ -102,7 +103,7 @@ def analyse(region: fx.GraphModule) -> Memory:
             unite(node, held.setdefault(address(tensor), node))
     last: dict[fx.Node, int] = {}
     for index, node in enumerate(order):
-        for value in written_by(node, modules):
+        for value in written_by(node, modules) if node not in unseen else ():
             if not is_private_write(node, value, modules):
                 last[of(value)] = index
     fenced = {

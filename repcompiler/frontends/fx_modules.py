@@ -6,7 +6,7 @@ equations do not cover (`padding_mode`, `ceil_mode`, training mode ...) is not l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,20 @@ from torch import nn
 
 from repcompiler.frontends.fx_run import to_numpy
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, torch_type
-from repcompiler.ops import Array, AvgPool, BatchNorm, Conv, ConvTranspose, Identity, Linear, Op, Pad, Padding, Subsample
+from repcompiler.ops import (
+    Array,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Identity,
+    Linear,
+    MaxPool,
+    Op,
+    Pad,
+    Padding,
+    Subsample,
+)
 
 
 class Unliftable(Exception):
@@ -80,11 +93,17 @@ def average(
     return AvgPool(kernel, spread(stride, axes) if stride else kernel, pairs, divisor or int(np.prod(kernel)))
 
 
-def maximum(axes: int, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, return_indices: bool) -> Subsample:
-    """A maximum pooling over windows of one pixel, which only samples."""
-    if set(spread(kernel, axes)) != {1} or any(spread(padding, axes)) or ceil_mode or return_indices:
+def maximum(
+    axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool
+) -> MaxPool | Subsample:
+    """A maximum pooling from torch's arguments; over windows of one pixel it only samples."""
+    kernel, pairs, steps = spread(kernel, axes), both_sides(padding, axes), spread(stride or kernel, axes)
+    dilation = spread(dilation, axes)
+    missed = any(d > 1 and any(p) for d, p in zip(dilation, pairs, strict=True))  # a small image, between the taps
+    if ceil_mode or return_indices or missed:
         raise Unliftable
-    return Subsample(spread(stride or kernel, axes))
+    sampled = set(kernel) == {1} and not any(map(any, pairs))
+    return Subsample(steps) if sampled else MaxPool(kernel, steps, pairs, dilation)
 
 
 def zero_padding(amounts: Sequence[Any], value: Any) -> Pad:
@@ -143,14 +162,17 @@ def _avg_pool(m: Any) -> Op:
 
 def _max_pool(m: Any) -> Op:
     axes = 1 if isinstance(m, nn.MaxPool1d) else 2 if isinstance(m, nn.MaxPool2d) else 3
-    return maximum(axes, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.return_indices)
+    return maximum(axes, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
 
 
 def _pad(m: Any) -> Op:
     return zero_padding(tuple(m.padding), getattr(m, "value", 0))
 
 
-MODULES: dict[type[nn.Module], tuple[Callable[[Any], Op], int | None]] = {
+Readers = Mapping[type[nn.Module], tuple[Callable[[Any], Op], int | None]]
+"""How to read a module of each type, and the rank of what it is applied to where the type says."""
+
+MODULES: Readers = {
     nn.Identity: (_identity, None),
     nn.Dropout: (_identity, None),
     nn.Dropout1d: (_identity, None),
@@ -182,15 +204,14 @@ MODULES: dict[type[nn.Module], tuple[Callable[[Any], Op], int | None]] = {
     nn.ConstantPad2d: (_pad, 4),
     nn.ConstantPad3d: (_pad, 5),
 }
-"""How to read a module of each type, and the rank of what it is applied to where the type says."""
 
 
-def module_op(module: nn.Module) -> tuple[Op, int | None]:
+def module_op(module: nn.Module, readers: Readers) -> tuple[Op, int | None]:
     """The operation that a module is, and the rank of its input where its type says."""
     kind = torch_type(module)
-    if kind not in MODULES or has_hooks(module) or "forward" in vars(module):
+    if kind not in readers or has_hooks(module) or "forward" in vars(module):
         raise Unliftable
-    reader, rank = MODULES[kind]
+    reader, rank = readers[kind]
     try:
         with torch.no_grad(), Deterministic():
             return reader(module), rank

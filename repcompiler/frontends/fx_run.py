@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from repcompiler.document import InputSpec, NDArray
@@ -84,21 +84,9 @@ def cloned(values: Any) -> Any:
     return pytree.tree_map_only(torch.Tensor, torch.clone, values)
 
 
-def call(region: fx.GraphModule, values: Values) -> list[torch.Tensor]:
-    """The tensors a model returns, flat."""
-    with torch.no_grad():
-        return outputs_of(fx.Interpreter(region).run(*values, enable_io_processing=False))
-
-
 def outputs_of(result: Any) -> list[torch.Tensor]:
     """The tensors in a result of any structure."""
     return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-
-
-def runnable(region: fx.GraphModule) -> fx.GraphModule:
-    """A copy to run: whatever the model does to its buffers and itself happens to the copy; parameters are shared."""
-    copied: fx.GraphModule = copy_module(region, region.parameters())
-    return copied
 
 
 @dataclass
@@ -126,11 +114,20 @@ Observations = dict[tuple[str, str], Seen]
 """By path of the region and name of the node."""
 
 
+Shapes = Mapping[tuple[str, str], Shape]
+"""By the same key."""
+
+
+def only_shapes(seen: Observations) -> Shapes:
+    """The shape of each result that had but one."""
+    return {key: next(iter(found.shapes)) for key, found in seen.items() if len(found.shapes) == 1}
+
+
 class Recorder(fx.Interpreter):
     """Runs a region and notes, for each operation, the shape of its result and which of its operands it wrote into."""
 
-    def __init__(self, region: fx.GraphModule, path: str, seen: Observations) -> None:
-        super().__init__(region)
+    def __init__(self, modules: nn.Module, graph: fx.Graph, path: str, seen: Observations) -> None:
+        super().__init__(modules, graph=graph)
         self.path, self.seen = path, seen
 
     def run_node(self, n: fx.Node) -> Any:
@@ -149,30 +146,48 @@ def _version(value: Any) -> list[int]:
     return [leaf._version for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def observe(copied: fx.GraphModule, values: Values) -> tuple[list[torch.Tensor], Observations]:
-    """Run a copy of a model: its outputs, and what is seen in all its regions."""
-    seen: Observations = {}
-    inner = [(path, region) for path, region in regions(copied) if region is not copied]
-    for path, region in inner:
-        region.forward = _recorded(region, path, seen)
-    try:
+class Program:
+    """A region ready to run: its graph on a copy of its modules, to which happens whatever the model does to its buffers and
+    itself.  Parameters are shared with the region, unless they are converted to `double` precision.
+    """
+
+    def __init__(self, region: fx.GraphModule, double: bool = False) -> None:
+        modules = nn.Module()
+        vars(modules).update({name: value for name, value in vars(region).items() if name != "_graph"})
+        copied = copy_module(modules, () if double else region.parameters())
+        self.modules: nn.Module = copied.double() if double else copied
+        self.graph = region.graph
+
+    def run(self, values: Values) -> list[torch.Tensor]:
+        """The tensors the model returns, flat.  It may write into what it is given."""
         with torch.no_grad():
-            return outputs_of(Recorder(copied, "", seen).run(*cloned(values), enable_io_processing=False)), seen
-    finally:
-        for _, region in inner:
-            del region.forward
+            return outputs_of(fx.Interpreter(self.modules, graph=self.graph).run(*values, enable_io_processing=False))
+
+    def observe(self, values: Values) -> tuple[list[torch.Tensor], Observations]:
+        """The tensors the model returns, and what is seen in all its regions."""
+        seen: Observations = {}
+        inner = regions(self.modules)
+        for path, region in inner:
+            region.forward = _recorded(region, path, seen)
+        try:
+            with torch.no_grad():
+                recorder = Recorder(self.modules, self.graph, "", seen)
+                return outputs_of(recorder.run(*cloned(values), enable_io_processing=False)), seen
+        finally:
+            for _, region in inner:
+                del region.forward
 
 
 def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         values = bind(region, args, kwargs)
-        return region.graph.process_outputs(Recorder(region, path, seen).run(*values, enable_io_processing=False))
+        return region.graph.process_outputs(Recorder(region, region.graph, path, seen).run(*values, enable_io_processing=False))
 
     return run
 
 
-def learn_shapes(model: fx.GraphModule, copied: fx.GraphModule, values: Values, seen: Observations) -> list[InputSpec]:
-    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run of the copy on larger ones agrees.
+def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: Observations) -> list[InputSpec]:
+    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run on larger ones agrees.
 
     Returns what the model can be fed: axes that can be larger are free.
     """
@@ -181,7 +196,7 @@ def learn_shapes(model: fx.GraphModule, copied: fx.GraphModule, values: Values, 
     for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
         larger = {name: _enlarge(tensor, batch, choice) for name, tensor in tensors.items()}
         try:
-            _, more = observe(copied, replace_tensors(values, iter(larger.values())))
+            _, more = program.observe(replace_tensors(values, iter(larger.values())))
         except Exception:  # not a size it can take: whatever it raises
             continue
         changed = larger

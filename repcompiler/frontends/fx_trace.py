@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,7 +17,10 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
@@ -34,6 +38,8 @@ HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
+
 IN_PLACE_OPERATORS = tuple(
     getattr(operator, name)
     for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "setitem")
@@ -63,6 +69,17 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name, None) for name in HOOKS)
 
 
+def computes_weights(module: nn.Module) -> bool:
+    """Whether calling this module only computes its weights before the forward: by parametrisations, or by hooks of torch's.
+
+    Traced through, such a weight is an expression of parameters like any other.
+    """
+    hooks = [hook for name in HOOKS for hook in getattr(module, name, {}).values()]
+    if any(not isinstance(hook, WEIGHT_HOOKS) for hook in hooks) or (hooks and module.training):
+        return False
+    return bool(hooks) or is_parametrized(module)
+
+
 def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
     """A deep copy; the tensors in `share` are not copied.  Raises ModelError where Python cannot copy the module."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in share}
@@ -70,6 +87,8 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
         for value in vars(part).values():
             if isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()  # computed from parameters: torch itself copies leaves only
+            elif type(value) in (dict, OrderedDict, set) and not value:  # no hooks: most of what Python would spend its time on
+                memo[id(value)] = type(value)()
     try:
         result = copy.deepcopy(module, memo)
     except Exception as error:
@@ -85,6 +104,12 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
 def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:
     """Every region of a model with its path, the model itself (path "") first."""
     return [(path, part) for path, part in module.named_modules() if isinstance(part, fx.GraphModule)]
+
+
+def forget_tracer(region: fx.GraphModule) -> None:
+    """Let torch alone unpickle a region: the tracer that keeps writes as they are is needed only where there are any."""
+    if not any(node.target in IN_PLACE_OPERATORS for node in region.graph.nodes):
+        region._tracer_cls = region.graph._tracer_cls = None
 
 
 class Deterministic(TorchDispatchMode):
@@ -126,7 +151,7 @@ class RegionTracer(fx.Tracer):
         return InPlaceProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_builtin(m) or has_hooks(m)
+        return not computes_weights(m) if is_builtin(m) else has_hooks(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         path, known, stack = self.path_of_module(m), len(self.graph.nodes), dict(self.module_stack)

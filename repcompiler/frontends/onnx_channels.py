@@ -11,8 +11,8 @@ from itertools import accumulate
 import numpy as np
 import onnx_ir
 
-from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
-from repcompiler.ir import Value
+from repcompiler.frontends.onnx_lift import Lift, Lifted, NDArray, array_of, attribute
+from repcompiler.ir import Shape, Value
 from repcompiler.ops import Concat, Constant, Reshape, Select, Transpose
 from repcompiler.refusal import refuse
 
@@ -25,6 +25,20 @@ def channels_of(x: Value, axis: int) -> int:
     if not isinstance(count, int):
         refuse("the number of channels is not known")
     return count
+
+
+def per_channel(array: NDArray, shape: Shape | None) -> tuple[NDArray, int] | None:
+    """A broadcast constant as (vector, axis), where it varies along one axis of `shape` at most and does not enlarge it."""
+    vector = array.astype(np.float64).reshape(-1)
+    if array.ndim > len(shape or ()) or not array.size:
+        return None
+    if array.size == 1:
+        return vector, 1
+    assert shape is not None
+    axis = next(index for index, size in enumerate(array.shape) if size > 1) + len(shape) - array.ndim
+    if shape[axis] != array.size:
+        return None  # it varies along several axes, or would enlarge one whose extent is 1 or unknown
+    return vector, axis
 
 
 def concat(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

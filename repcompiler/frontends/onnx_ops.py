@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.errors import ModelError
-from repcompiler.frontends.onnx_channels import concat, gather, reshape, shape, split, transpose
+from repcompiler.frontends.onnx_activations import clip, leaky_relu, prelu, relu, resize, space_to_depth
+from repcompiler.frontends.onnx_channels import concat, gather, per_channel, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
     FLOATS,
     Lift,
     Lifted,
-    NDArray,
     Operator,
     array_of,
     attribute,
@@ -24,7 +24,6 @@ from repcompiler.frontends.onnx_lift import (
     dtype_name,
 )
 from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
-from repcompiler.ir import Shape
 from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, Identity, Linear, Scale, Sum
 
 
@@ -115,20 +114,6 @@ def _elementwise(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(Scale(t, s, axis), (x,), (constant,))
 
 
-def per_channel(array: NDArray, shape: Shape | None) -> tuple[NDArray, int] | None:
-    """A broadcast constant as (vector, axis), where it varies along one axis of `shape` at most and does not enlarge it."""
-    vector = array.astype(np.float64).reshape(-1)
-    if array.ndim > len(shape or ()) or not array.size:
-        return None
-    if array.size == 1:
-        return vector, 1
-    assert shape is not None
-    axis = next(index for index, size in enumerate(array.shape) if size > 1) + len(shape) - array.ndim
-    if shape[axis] != array.size:
-        return None  # it varies along several axes, or would enlarge one whose extent is 1 or unknown
-    return vector, axis
-
-
 def _sum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     values = [lift.data(node, index) for index in range(len(node.inputs))]
     if any(value.constant is not None for value in values):
@@ -171,6 +156,7 @@ OPERATORS: dict[str, Operator] = {
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "CastLike": _cast_like,
+    "Clip": clip,
     "Concat": concat,
     "Constant": _constant,
     "Conv": _conv,
@@ -180,15 +166,21 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": _gemm,
     "Gather": gather,
     "Identity": _identity,
+    "LeakyRelu": leaky_relu,
     "MatMul": _matmul,
     "MaxPool": max_pool,
     "Mul": _elementwise,
+    "PRelu": prelu,
     "Pad": pad,
+    "Relu": relu,
     "Reshape": reshape,
+    "Resize": resize,
     "Shape": shape,
     "Slice": slice_,
+    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Sub": _elementwise,
     "Sum": _sum,
     "Transpose": transpose,
+    "Upsample": resize,
 }

@@ -12,7 +12,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_lift import Lift, Lifted, attribute
 from repcompiler.ir import Dim, Value
-from repcompiler.ops import AvgPool, Pad, Padding, Select, Subsample
+from repcompiler.ops import AvgPool, MaxPool, Pad, Padding, Select, Subsample
 from repcompiler.refusal import refuse
 
 END = 2**31 - 1
@@ -51,12 +51,17 @@ def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def max_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """A window of one pixel only samples."""
-    kernel = tuple(attribute(node, "kernel_shape", ()))
-    padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    if any(k != 1 for k in kernel) or padded or attribute(node, "ceil_mode", 0) or len(node.outputs) > 1:
+    """The maximum over whole windows; a window of one pixel only samples."""
+    x, kernel = lift.data(node), tuple(attribute(node, "kernel_shape", ()))
+    ones = (1,) * len(kernel)
+    stride, dilation = tuple(attribute(node, "strides", ones)), tuple(attribute(node, "dilations", ones))
+    if attribute(node, "ceil_mode", 0) or len(node.outputs) > 1:
         return None
-    return Lifted(Subsample(tuple(attribute(node, "strides", (1,) * len(kernel)))), (lift.data(node),))
+    padding = padding_of(node, len(kernel), [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)], stride, x)
+    if any(d > 1 and any(p) for d, p in zip(dilation, padding, strict=True)):
+        return None  # a window may miss a small image between its taps
+    sampled = kernel == ones and not any(map(any, padding))
+    return Lifted(Subsample(stride) if sampled else MaxPool(kernel, stride, padding, dilation), (x,))
 
 
 def pad(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -74,7 +79,7 @@ def pad(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def slice_(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """Some channels; or a crop of the spatial axes, or every s-th pixel of them, the first included."""
+    """Some channels; or a crop of the spatial axes, or every s-th pixel of them to the end."""
     x = lift.data(node)
     starts, ends = lift.integers(node, 1, "starts"), lift.integers(node, 2, "ends")
     axes, steps = lift.integers(node, 3, "axes"), lift.integers(node, 4, "steps")
@@ -92,10 +97,12 @@ def slice_(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
         crop[axis], stride[axis] = (-first, last), step
     if any(map(any, crop[:2])) or any(step > 1 for step in stride[:2]):
         return None
-    cropped, sampled = any(map(any, crop)), any(step > 1 for step in stride)
-    if cropped and sampled:
+    if all(step == 1 for step in stride):
+        return Lifted(Pad(tuple(crop[2:])), (x,), lift.parameters(node))
+    if any(last for _, last in crop):
         return None
-    return Lifted(Subsample(tuple(stride[2:])) if sampled else Pad(tuple(crop[2:])), (x,), lift.parameters(node))
+    begin = tuple(-before for before, _ in crop[2:])
+    return Lifted(Subsample(tuple(stride[2:]), begin if any(begin) else ()), (x,), lift.parameters(node))
 
 
 def _ends(size: Dim, start: int, end: int) -> tuple[int, int]:

@@ -5,29 +5,38 @@ Kernels are written over `*spatial` axes, so one operation serves 1-D, 2-D and 3
 result carries output channels.
 """
 
+from repcompiler.ops.activation import Clip, PRelu, Relu
 from repcompiler.ops.base import Array, Constant, Identity, Op, Opaque, Padding, Sum
-from repcompiler.ops.layout import Concat, Pad, Reshape, Select, Subsample, Transpose
+from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Subsample, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Scale
+from repcompiler.ops.sampling import MaxPool, Resize, SpaceToDepth
 
 __all__ = [
     "Affine",
     "Array",
     "AvgPool",
     "BatchNorm",
+    "Clip",
     "Concat",
     "Constant",
     "Conv",
     "ConvTranspose",
+    "Frame",
     "Identity",
     "Linear",
     "LinearOp",
+    "MaxPool",
     "Op",
     "Opaque",
+    "PRelu",
     "Pad",
     "Padding",
+    "Relu",
     "Reshape",
+    "Resize",
     "Scale",
     "Select",
+    "SpaceToDepth",
     "Subsample",
     "Sum",
     "Transpose",

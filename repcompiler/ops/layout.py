@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from repcompiler.ir import Shape
-from repcompiler.ops.base import Op, Padding, window
+from repcompiler.ops.base import Array, Op, Padding, window
 
 if TYPE_CHECKING:
     from repcompiler.pattern import Pattern, RootPattern
@@ -27,17 +27,34 @@ class Pad(Op):
         return (*shapes[0][:2], *map(window, shapes[0][2:], ones, ones, self.padding, ones))
 
 
+@dataclass(frozen=True, eq=False)
+class Frame(Op):
+    """A frame around the spatial axes that holds one number a channel: `value`, of shape (channels,)."""
+
+    padding: Padding
+    value: Array
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return Pad(self.padding).infer_shape(shapes)
+
+
 @dataclass(frozen=True)
 class Subsample(Op):
-    """Every stride-th pixel, the first one included: x[:, :, ::s, ::s]."""
+    """Every stride-th pixel of an axis, from the pixel `first` on (0 where it is not given): x[:, :, f::s, f::s]."""
 
     stride: tuple[int, ...]
+    first: tuple[int, ...] = ()
+
+    @property
+    def padding(self) -> Padding:
+        """The pixels before the first as a crop."""
+        return tuple((-pixel, 0) for pixel in self.first or (0,) * len(self.stride))
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
         if shapes[0] is None:
             return None
-        ones, none = (1,) * len(self.stride), ((0, 0),) * len(self.stride)
-        return (*shapes[0][:2], *map(window, shapes[0][2:], ones, self.stride, none, ones))
+        ones = (1,) * len(self.stride)
+        return (*shapes[0][:2], *map(window, shapes[0][2:], ones, self.stride, self.padding, ones))
 
 
 @dataclass(frozen=True)
@@ -77,26 +94,33 @@ class Select(Op):
 
 @dataclass(frozen=True)
 class Reshape(Op):
-    """The same numbers in row-major order under another shape, as ONNX says it: 0 keeps an extent, one -1 is inferred."""
+    """The same numbers in row-major order under another shape, as ONNX says it: 0 keeps an extent, one -1 is inferred.
+
+    `target` is said of the axes before the last `tail`, which stay as they are, whatever their extents.
+    """
 
     target: tuple[int, ...]
+    tail: int = 0
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
-        resolved = None if shapes[0] is None else self.resolve(shapes[0])
-        return resolved or tuple(size if size > 0 else None for size in self.target)
+        shape = shapes[0]
+        resolved = None if shape is None else self.resolve(shape)
+        kept = (None,) * self.tail if shape is None else shape[len(shape) - self.tail :]
+        return resolved or (*(size if size > 0 else None for size in self.target), *kept)
 
     def resolve(self, shape: Shape) -> Shape | None:
         """The result's shape where the batch axis stays (a symbol, too) and every extent behind it is known; else None."""
         behind = [size for size in shape[1:] if isinstance(size, int)]
-        if len(behind) < len(shape) - 1 or len(self.target) < 2:
+        target = (*self.target, *behind[len(behind) - self.tail :])
+        if len(behind) < len(shape) - 1 or len(target) < 2:
             return None
-        rest = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(self.target)][1:]
+        rest = [shape[axis] if size == 0 and axis < len(shape) else size for axis, size in enumerate(target)][1:]
         numbers, total = [size for size in rest if isinstance(size, int)], prod(behind)
         explicit = prod(size for size in numbers if size > 0)
-        if self.target[0] == -1:
+        if target[0] == -1:
             kept = -1 not in rest and explicit == total
         else:
-            kept = self.target[0] in (0, shape[0]) and explicit > 0 and total % explicit == 0
+            kept = target[0] in (0, shape[0]) and explicit > 0 and total % explicit == 0
         if not kept or len(numbers) < len(rest) or (-1 not in rest and explicit != total):
             return None
         return (shape[0], *(total // explicit if size == -1 else size for size in numbers))

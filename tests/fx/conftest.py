@@ -3,15 +3,13 @@
 plain(block)  ->  the calls of the compiled block: "Conv2d ReLU"
 """
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 
 import repcompiler
 from repcompiler.frontends.fx_lift import operator_name
-from repcompiler.frontends.fx_trace import regions
+from repcompiler.frontends.fx_trace import copy_module, regions
 
 SIZES = ((13, 18, 9), (10, 7, 11), (4, 5, 3), (1, 2, 1))
 """Spatial extents: odd, even and non-square, then so small that everything is border."""
@@ -62,7 +60,7 @@ def compile_exactly(model, channels=4, spatial=2, example=True, tolerance=1e-11,
 
     The model given must stay what it is, and every rewrite must verify.
     """
-    model = randomise(copy.deepcopy(model)).double()
+    model = randomise(copy_module(model)).double()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = [torch.randn(2, channels, *size[:spatial], dtype=torch.float64) for size in SIZES]
     given = inputs[0].clone()

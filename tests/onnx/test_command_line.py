@@ -191,7 +191,7 @@ def wrong(rule, factor):
     """The rule with a mistake in it: the weight is off by a factor."""
 
     def result(**captures):
-        term = rule.result(**captures)
+        term, *_ = rule.result(**captures)
         return replace(term, op=replace(term.op, weight=term.op.weight * factor))
 
     return Rule(rule.name, rule.doc, rule.patterns, result)

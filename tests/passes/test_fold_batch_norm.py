@@ -109,17 +109,32 @@ def test_batch_norm_after_linear_of_unknown_rank_is_refused(rng):
     assert "scales another axis" in log.declined[0].reason
 
 
-def test_conv_that_is_read_twice_keeps_its_weights(rng):
+def test_conv_that_something_else_reads_keeps_its_weights(rng):
+    conv, norm = random_conv(rng, 4, 4, 3, padding=1), random_batch_norm(rng, 4)
+
+    def fan_out(x):
+        shared = conv(x)
+        return {"y": norm(shared), "z": relu(shared)}
+
+    graph = build(fan_out, x=(None, 4, None, None))
+    log = check_pass(fold_batch_norm, graph)
+    assert not log.steps
+    assert {declined.reason for declined in log.declined} == {"'conv1' is read more than once"}
+
+
+def test_conv_that_two_norms_read_becomes_two_only_where_that_is_cheaper(rng):
     conv, norm = random_conv(rng, 4, 4, 3, padding=1), random_batch_norm(rng, 4)
 
     def fan_out(x):
         shared = conv(x)
         return {"y": norm(shared), "z": random_scale(rng, 4)(shared)}
 
-    graph = build(fan_out, x=(None, 4, None, None))
-    log = check_pass(fold_batch_norm, graph)
+    log = check_pass(fold_batch_norm, build(fan_out, x=(None, 4, None, None)), "macs")
     assert not log.steps
-    assert {declined.reason for declined in log.declined} == {"'conv1' is read more than once"}
+    assert "it would cost more" in log.declined[0].reason
+    log = check_pass(fold_batch_norm, graph := build(fan_out, x=(None, 4, None, None)), "plain")
+    assert [node.op.kind for node in graph.nodes] == ["Conv", "Conv"]
+    assert [step.root for step in log.steps] == ["y", "z"]
 
 
 def test_conv_that_the_graph_hands_out_keeps_its_weights(rng):

@@ -17,6 +17,7 @@ from repcompiler.testing import (
     random_conv_transpose,
     random_linear,
     random_scale,
+    relu,
 )
 
 IMAGE = (None, 4, None, None)
@@ -119,13 +120,16 @@ def test_scale_of_another_axis_is_refused(rng):
     assert "another axis than the one the weight reads" in log.declined[0].reason
 
 
-def test_batch_norm_that_is_read_twice_stays(rng):
+@pytest.mark.parametrize("last", [random_conv(np.random.default_rng(1), 4, 4, 3, padding=1), relu])
+def test_batch_norm_goes_only_once_all_its_readers_take_it_in(rng, last):
     norm, first, second = random_batch_norm(rng, 4), random_conv(rng, 4, 4, 1), random_conv(rng, 4, 4, 1)
 
-    def pre_activation(x):
+    def pre_activation(x, third=second):
         normal = norm(x)
-        return {"y": first(normal), "z": second(normal)}
+        return {"y": first(normal), "z": third(normal)}
 
-    log = check_pass(fold_batch_norm_before_conv, build(pre_activation, x=IMAGE))
-    assert not log.steps
-    assert {declined.reason for declined in log.declined} == {"'batchnorm1' is read more than once"}
+    graph = build(pre_activation, x=IMAGE)
+    log = check_pass(fold_batch_norm_before_conv, graph)
+    assert [str(node.op) for node in graph.nodes] == ["Conv 4->4 1x1", "Conv 4->4 1x1"]
+    assert [step.root for step in log.steps] == ["y", "z"]
+    assert not check_pass(fold_batch_norm_before_conv, build(lambda x: pre_activation(x, last), x=IMAGE)).steps

@@ -1,0 +1,20 @@
+"""Move a 1x1 convolution behind the resize that follows it, where that is cheaper: to shrink comes first.
+
+    resize(W x + b)  =  W resize(x) + b
+
+Exact always, as is move_pointwise_before_resize: the same equation, read from the other side.  The cost tells which side it is.
+The convolution must neither stride, pad nor look at other pixels.
+Source: the linearity of interpolation.
+"""
+
+from repcompiler.ir import Expr, Value
+from repcompiler.ops import Conv, Resize
+from repcompiler.refusal import refuse
+from repcompiler.rewriter import rewrite
+
+
+@rewrite(Resize.of(Conv.of("x", name="mix"), name="resize"))
+def move_pointwise_behind_resize(x: Value, mix: Conv, resize: Resize) -> Expr:
+    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+        refuse("it does more than mix the channels of one pixel")
+    return mix(resize(x))

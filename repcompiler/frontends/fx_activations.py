@@ -1,0 +1,183 @@
+"""What torch has of activations and of other resolutions, as operations of the neutral graph: modules and functions.
+
+Each entry for a function is written with the signature of what it stands for, and takes the context first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
+from torch import fx, nn
+
+from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
+from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
+from repcompiler.ops import Clip, PRelu, Relu, Resize, SpaceToDepth
+
+INTERPOLATIONS = {
+    "nearest": ("nearest", "asymmetric", "floor"),
+    "nearest-exact": ("nearest", "half_pixel", "round_prefer_ceil"),
+    **dict.fromkeys(("linear", "bilinear", "trilinear"), ("linear", "half_pixel", "floor")),
+}
+"""torch's modes, in ONNX's words: what is mixed, where a pixel lies, how its place is rounded."""
+
+
+def interpolation(mode: Any, size: Any, scale_factor: Any, align_corners: Any) -> Resize:
+    """From torch's arguments; one number holds for all axes."""
+    if mode not in INTERPOLATIONS or (size is None) == (scale_factor is None):
+        raise Unliftable
+    kind, coordinates, rounding = INTERPOLATIONS[mode]
+    coordinates = "align_corners" if align_corners else coordinates
+    given = scale_factor if size is None else size
+    values = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if not all(type(value) in (int, float) for value in values):
+        raise Unliftable
+    if size is None:
+        return Resize(kind, coordinates, rounding, scales=tuple(map(float, values)))
+    return Resize(kind, coordinates, rounding, sizes=values)
+
+
+def bounds(minimum: Any, maximum: Any) -> Clip:
+    """Between two numbers, either of which may be missing."""
+    if not all(type(bound) in (int, float, type(None)) for bound in (minimum, maximum)):
+        raise Unliftable
+    return Clip(-inf if minimum is None else float(minimum), inf if maximum is None else float(maximum))
+
+
+def _slope(slope: Any) -> PRelu:
+    if type(slope) not in (int, float):
+        raise Unliftable
+    return PRelu(np.array([float(slope)]))
+
+
+def _blocks(factor: Any) -> SpaceToDepth:
+    if type(factor) is not int:
+        raise Unliftable
+    return SpaceToDepth(factor, "CRD")
+
+
+def _upsample(m: Any) -> Resize:
+    if m.recompute_scale_factor:
+        raise Unliftable
+    return interpolation(m.mode, m.size, m.scale_factor, m.align_corners)
+
+
+MODULES: Readers = {
+    nn.ReLU: (lambda m: Relu(), None),
+    nn.ReLU6: (lambda m: bounds(m.min_val, m.max_val), None),
+    nn.Hardtanh: (lambda m: bounds(m.min_val, m.max_val), None),
+    nn.LeakyReLU: (lambda m: _slope(m.negative_slope), None),
+    nn.PReLU: (lambda m: PRelu(floating(m.weight)), None),
+    nn.PixelUnshuffle: (lambda m: _blocks(m.downscale_factor), 4),
+    nn.Upsample: (_upsample, None),
+    nn.UpsamplingNearest2d: (_upsample, 4),
+    nn.UpsamplingBilinear2d: (_upsample, 4),
+}
+
+
+def _relu(c: Context, x: Any, inplace: Any = False) -> Lifted:
+    return Relu(), (tensor(x),)
+
+
+def _relu6(c: Context, x: Any, inplace: Any = False) -> Lifted:
+    return Clip(0.0, 6.0), (tensor(x),)
+
+
+def _hardtanh(c: Context, x: Any, min_val: Any = -1.0, max_val: Any = 1.0, inplace: Any = False) -> Lifted:
+    return bounds(min_val, max_val), (tensor(x),)
+
+
+def _clamp(c: Context, x: Any, min: Any = None, max: Any = None) -> Lifted:  # noqa: A002 - torch's names
+    return bounds(min, max), (tensor(x),)
+
+
+def _clamp_min(c: Context, x: Any, min: Any) -> Lifted:  # noqa: A002
+    return bounds(min, None), (tensor(x),)
+
+
+def _clamp_max(c: Context, x: Any, max: Any) -> Lifted:  # noqa: A002
+    return bounds(None, max), (tensor(x),)
+
+
+def _leaky_relu(c: Context, x: Any, negative_slope: Any = 0.01, inplace: Any = False) -> Lifted:
+    return _slope(negative_slope), (tensor(x),)
+
+
+def _prelu(c: Context, x: Any, weight: Any) -> Lifted:
+    slope = c.constant(weight)
+    if slope is None or slope.ndim > 1:
+        raise Unliftable
+    return PRelu(slope.reshape(-1)), (tensor(x),)
+
+
+def _pixel_unshuffle(c: Context, x: Any, downscale_factor: Any) -> Lifted:
+    return _blocks(downscale_factor), (_image(c, x, 4),)
+
+
+def _interpolate(
+    c: Context,
+    x: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: Any = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: Any = False,
+) -> Lifted:
+    if recompute_scale_factor or antialias:
+        raise Unliftable
+    return interpolation(mode, size, scale_factor, align_corners), (_image(c, x),)
+
+
+def _upsample_nearest(c: Context, x: Any, output_size: Any, scale_factors: Any = None) -> Lifted:
+    return interpolation("nearest", output_size, scale_factors, None), (_image(c, x),)
+
+
+def _upsample_exact(c: Context, x: Any, output_size: Any, scale_factors: Any = None) -> Lifted:
+    return interpolation("nearest-exact", output_size, scale_factors, None), (_image(c, x),)
+
+
+def _upsample_linear(c: Context, x: Any, output_size: Any, align_corners: Any, scale_factors: Any = None) -> Lifted:
+    return interpolation("linear", output_size, scale_factors, align_corners), (_image(c, x),)
+
+
+def _image(c: Context, x: Any, rank: int | None = None) -> fx.Node:
+    """A batch of images: torch also takes one."""
+    shape = c.shape(tensor(x))
+    if shape is None or len(shape) < 3 or rank not in (None, len(shape)):
+        raise Unliftable
+    return tensor(x)
+
+
+ACTIVATIONS: Mapping[str, Entry] = {
+    **dict.fromkeys(("relu", "relu_"), _relu),
+    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), _clamp),
+    **dict.fromkeys(("clamp_min", "clamp_min_"), _clamp_min),
+    **dict.fromkeys(("clamp_max", "clamp_max_"), _clamp_max),
+    "prelu": _prelu,
+}
+"""Methods by name, which are functions of torch and of aten too."""
+
+ATEN: Mapping[str, Entry] = {
+    **ACTIVATIONS,
+    "relu6": _relu6,
+    **dict.fromkeys(("hardtanh", "hardtanh_"), _hardtanh),
+    **dict.fromkeys(("leaky_relu", "leaky_relu_"), _leaky_relu),
+    "pixel_unshuffle": _pixel_unshuffle,
+    **{f"upsample_nearest{axes}d": _upsample_nearest for axes in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{axes}d": _upsample_exact for axes in (1, 2, 3)},
+    **{f"upsample_{mode}": _upsample_linear for mode in ("linear1d", "bilinear2d", "trilinear3d")},
+}
+"""What torch.export makes of a program, by name."""
+
+FUNCTIONS: Mapping[Any, Entry] = {
+    **{getattr(torch, name): entry for name, entry in ACTIVATIONS.items() if hasattr(torch, name)},
+    **{getattr(F, name): entry for name, entry in ATEN.items() if hasattr(F, name) and "upsample" not in name},
+    torch.pixel_unshuffle: _pixel_unshuffle,
+    F.interpolate: _interpolate,
+}
+"""Functions by identity."""

@@ -1,0 +1,184 @@
+"""Reshapes and transpositions of torch, whose sizes the graph may read from other tensors: x.view(b, 2, c // 2, h, w).
+
+An extent that is not known is a symbol: the axis of a value.  It is the same number wherever the graph reads it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
+from torch import fx, nn
+
+from repcompiler.frontends.fx_arithmetic import Context, Entry, Extent, Extents, Lifted, tensor
+from repcompiler.frontends.fx_memory import target_name
+from repcompiler.frontends.fx_modules import Unliftable
+from repcompiler.ops import BatchNorm, Clip, Concat, Conv, Identity, Op, PRelu, Relu, Reshape, Scale, Select, Transpose
+
+
+class Undecided(Exception):
+    """It depends on more than shapes."""
+
+
+ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)
+COMPARISONS: tuple[Callable[..., Any], ...] = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
+
+
+def decide(term: Any, extents: Callable[[fx.Node], Extents | None]) -> Any:
+    """The number, shape or truth value that a term has at every size; an extent that is not known stands for itself.
+
+    Raises Undecided where it is computed from anything else than the `extents` of values.
+    """
+    if isinstance(term, (tuple, list)):
+        return tuple(decide(item, extents) for item in term)
+    if not isinstance(term, fx.Node):
+        return term
+    if term.op == "call_module" or term.kwargs or not term.args:
+        raise Undecided
+    shape = extents(term.args[0]) if isinstance(term.args[0], fx.Node) else None
+    name, count = target_name(term.target), len(term.args)
+    if shape is not None and (name in ("dim", "ndimension") or (term.target is getattr and term.args[1] == "ndim")):
+        return len(shape)
+    if shape is not None and ((name == "size" and count == 1) or (term.target is getattr and term.args[1] == "shape")):
+        return shape
+    args = [decide(arg, extents) for arg in term.args[1:]]
+    if shape is not None and name in ("size", "sym_size") and count == 2:
+        return _item(shape, args[0])
+    if shape is not None:
+        raise Undecided
+    first = decide(term.args[0], extents)
+    if term.target is operator.getitem:
+        return _item(first, args[0])
+    if term.target is len and isinstance(first, tuple):
+        return len(first)
+    if term.target in (*ARITHMETIC, *COMPARISONS):
+        return term.target(*map(_known, (first, *args)))
+    raise Undecided
+
+
+def _item(shape: Any, index: Any) -> Any:
+    if not isinstance(shape, tuple) or type(index) is not int or not -len(shape) <= index < len(shape):
+        raise Undecided
+    return shape[index]
+
+
+def _known(value: Any) -> Any:
+    """Numbers that hold at every size, alone or in a shape."""
+    if any(type(item) is not int for item in (value if isinstance(value, tuple) else (value,))):
+        raise Undecided
+    return value
+
+
+def reshape(c: Context, x: Any, *shape: Any) -> Lifted:
+    """x.view(a, b), x.reshape((a, b)), x.view(y.size()): numbers, and extents of x that stay in their places."""
+    if not c.is_floating(x) or (known := c.extents(x)) is None:
+        raise Unliftable
+    try:
+        sizes = decide(shape, c.extents)
+    except Undecided as error:
+        raise Unliftable from error
+    if len(sizes) == 1 and isinstance(sizes[0], tuple):
+        (sizes,) = sizes
+    tail = 0
+    while tail < min(len(sizes), len(known)) and sizes[-1 - tail] == known[-1 - tail]:
+        tail += 1
+    while tail and isinstance(known[-tail], int):
+        tail -= 1
+    target = [_keep(size, axis, known[: len(known) - tail]) for axis, size in enumerate(sizes[: len(sizes) - tail])]
+    if target.count(-1) > 1:
+        raise Unliftable
+    return Reshape(tuple(target), tail), (x,)
+
+
+def _keep(size: Any, axis: int, known: Extents) -> int:
+    """As ONNX says it: 0 for the extent that stands there."""
+    if isinstance(size, Extent) and known[axis : axis + 1] == (size,):
+        return 0
+    if type(size) is not int or size == 0:
+        raise Unliftable
+    return size
+
+
+def flatten(c: Context, x: Any, start_dim: Any = 0, end_dim: Any = -1) -> Lifted:
+    """The axes from `start_dim` to `end_dim` as one."""
+    known = c.extents(tensor(x))
+    if known is None or type(start_dim) is not int or type(end_dim) is not int:
+        raise Unliftable
+    start, end = (axis + len(known) if axis < 0 else axis for axis in (start_dim, end_dim))
+    if not 0 <= start < end < len(known):
+        raise Unliftable
+    return reshape(c, x, *known[:start], -1, *known[end + 1 :])
+
+
+def transpose(c: Context, x: Any, dim0: Any, dim1: Any) -> Lifted:
+    """Two axes exchanged."""
+    rank = _rank(c, x)
+    if not all(type(dim) is int and -rank <= dim < rank for dim in (dim0, dim1)):
+        raise Unliftable
+    order = list(range(rank))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return Transpose(tuple(order)), (x,)
+
+
+def permute(c: Context, x: Any, *dims: Any) -> Lifted:
+    """All axes in another order."""
+    rank = _rank(c, x)
+    (order,) = dims if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else (dims,)
+    if not all(type(axis) is int for axis in order) or len(order) != rank:
+        raise Unliftable
+    return Transpose(tuple(axis % rank for axis in order)), (x,)
+
+
+def contiguous(c: Context, x: Any, *, memory_format: Any = torch.contiguous_format) -> Lifted:
+    """The same numbers in another order of memory, which a reshape right behind does not mind (nor a view, made a reshape)."""
+    readers = [user for user in c.node.users if user.op in ("call_method", "call_function")]
+    if memory_format is not torch.contiguous_format or len(readers) < len(c.node.users):
+        raise Unliftable
+    if not all(target_name(user.target) in RESHAPES and user.args[:1] == (c.node,) for user in readers):
+        raise Unliftable
+    return Identity(), (tensor(x),)
+
+
+def follow(op: Op, known: Extents) -> tuple[int | Extent | None, ...] | None:
+    """The extents of a result, given those of the (first) operand, where they are some of them; None for each that is not."""
+    if isinstance(op, Transpose):
+        return tuple(known[axis] for axis in op.perm)
+    if isinstance(op, Reshape):
+        sizes = (known[axis] if size == 0 else None if size < 0 else size for axis, size in enumerate(op.target))
+        return (*sizes, *known[len(known) - op.tail :])
+    if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and _keeps_pixels(op)):
+        return (known[0], None, *known[2:])
+    return known if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu)) else None
+
+
+def _keeps_pixels(op: Conv) -> bool:
+    reach = (dilation * (size - 1) for dilation, size in zip(op.dilation, op.kernel_size, strict=True))
+    return set(op.stride) == {1} and all(sum(pair) == more for pair, more in zip(op.padding, reach, strict=True))
+
+
+def _rank(c: Context, x: Any) -> int:
+    known = c.extents(tensor(x))
+    if known is None or not c.is_floating(x):
+        raise Unliftable
+    return len(known)
+
+
+RESHAPES = ("view", "reshape", "_unsafe_view")
+
+LAYOUT: Mapping[str, Entry] = {
+    **dict.fromkeys(RESHAPES, reshape),
+    "flatten": flatten,
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
+    "permute": permute,
+    "contiguous": contiguous,
+}
+"""Methods by name; most are functions of torch and of aten too."""
+
+CALLS: Mapping[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
+    nn.Flatten: lambda m: (torch.flatten, m.start_dim, m.end_dim),
+    nn.ChannelShuffle: lambda m: (F.channel_shuffle, m.groups),
+}
+"""Modules that say no more than the function they call: it, and what it is given beside the input."""

@@ -1,0 +1,89 @@
+"""The ONNX operators that act on each number by itself, or bring the image to another resolution.
+
+Each returns what `Lift` is to put in the node's place; None, or a refusal, where this node has a form outside the algebra.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+import onnx_ir
+
+from repcompiler.frontends.onnx_channels import per_channel
+from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
+from repcompiler.ops import Clip, PRelu, Relu, Resize, SpaceToDepth
+
+
+def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """max(x, 0)."""
+    return Lifted(Relu(), (lift.data(node),))
+
+
+def leaky_relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """One slope for all."""
+    return Lifted(PRelu(np.array([attribute(node, "alpha", 0.01)], np.float32)), (lift.data(node),))
+
+
+def prelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """One slope for all, or one a channel: a slope that varies along another axis (the last, for shape (C,)) is neither."""
+    x, slope = lift.data(node), per_channel(lift.weight(node, 1), lift.data(node).shape)
+    return Lifted(PRelu(slope[0]), (x,), lift.parameters(node)) if slope is not None and slope[1] == 1 else None
+
+
+def clip(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Between constant bounds: attributes up to opset 10, inputs from there."""
+    bounds = []
+    for index, (name, default) in enumerate((("min", -inf), ("max", inf)), start=1):
+        bound = lift.optional(node, index)
+        if bound is not None and (bound.constant is None or array_of(bound).size != 1):
+            return None
+        bounds.append(float(attribute(node, name, default) if bound is None else array_of(bound).item()))
+    return Lifted(Clip(*bounds), (lift.data(node),), lift.parameters(node))
+
+
+def space_to_depth(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Pixels of a block, all channels of one after the other."""
+    x = lift.data(node)
+    return Lifted(SpaceToDepth(attribute(node, "blocksize", 1), "DCR"), (lift.expect(x, (None,) * 4),))
+
+
+def resize(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Nearest or linear, on the spatial axes, with weights that sum to 1: neither cubic nor extrapolated, nor antialiased.
+
+    Upsample, and Resize before opset 11, have a form of their own: factors alone, pixels counted from the corner.
+    """
+    x, modern = lift.data(node), node.op_type == "Resize" and lift.opset >= 11
+    mode = attribute(node, "mode", "nearest")
+    coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel" if modern else "asymmetric")
+    rounding = attribute(node, "nearest_mode", "round_prefer_floor" if modern else "floor")
+    if mode not in ("nearest", "linear") or coordinates not in COORDINATES or x.shape is None or len(x.shape) < 3:
+        return None
+    if any(attribute(node, name, plain) != plain for name, plain in PLAIN.items()):
+        return None
+    scales, sizes = _floats(lift, node, 2 if modern else 1), lift.integers(node, 3, "sizes") if modern else None
+    if sizes and all(isinstance(n, int) for n in x.shape):
+        scales = [size / n for size, n in zip(sizes, x.shape, strict=True) if isinstance(n, int)]
+    if len(scales) != len(x.shape) or scales[:2] != [1.0, 1.0] or not all(map(_exact, scales)):
+        return None
+    if not modern and min(scales) < 1:
+        return None  # onnxruntime rounds up then
+    return Lifted(Resize(mode, coordinates, rounding, tuple(scales[2:])), (x,), lift.parameters(node))
+
+
+PLAIN = {"antialias": 0, "exclude_outside": 0, "axes": None, "keep_aspect_ratio_policy": "stretch"}
+COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
+
+
+def _exact(scale: float) -> bool:
+    """Whether coordinates come out alike in any precision: the factor has a few binary digits, and so has no rounded half."""
+    return scale > 0 and (64 * scale).is_integer()
+
+
+def _floats(lift: Lift, node: onnx_ir.Node, index: int) -> list[float]:
+    if "scales" in node.attributes:
+        return list(node.attributes["scales"].as_floats())
+    given = lift.optional(node, index)
+    if given is None or given.shape == (0,):
+        return []
+    return [float(number) for number in lift.weight(node, index).reshape(-1)]

@@ -1,0 +1,65 @@
+"""Each tiny graph comes out in its plainest exact form, and computes the same."""
+
+import onnx
+import pytest
+import tiny_coverage
+from tables import nodes
+from tiny_graphs import CASES, model
+
+import repcompiler
+
+NOT_YET = {
+    "conv, flatten, Gemm": "Flatten is opaque",
+    "BN, flatten, Gemm": "Flatten is opaque",
+    "conv + fully connected": "a convolution is not shown as a matrix",
+    "ConvTranspose, 1x1": "transposed convolutions only take in scales",
+    "1x1, ConvTranspose": "transposed convolutions only take in scales",
+    "gate between two convs": "a softmax over two is not a sigmoid of the difference",
+    "dynamic conv, BN": "a convolution with a computed kernel is opaque",
+    "equal output channels": "equal channels are looked for in one convolution, not across an activation",
+}
+"""Laws that are not taken today, and why."""
+
+LAWS = [
+    pytest.param(
+        law, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=NOT_YET[law]) if law in NOT_YET else []
+    )
+    for law in CASES
+]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_law_is_taken(law):
+    outcome = tiny_coverage.outcome(tiny_coverage.TOOLS["repc"], CASES[law])
+    assert outcome is not None
+    assert outcome.taken(CASES[law]), outcome.cell(CASES[law])
+
+
+@pytest.mark.parametrize("law", CASES)
+def test_result_computes_the_same_whatever_pays(law):
+    report = repcompiler.Report()
+    onnx.checker.check_model(repcompiler.compile(model(CASES[law]), report=report), full_check=True)
+    assert report.verification.checked
+    assert report.verification.equal
+    assert not report.reverted, "a rewrite was wrong, and was taken back"
+
+
+@pytest.mark.parametrize("law", CASES)
+def test_a_graph_is_not_in_its_exact_form_yet(law):
+    case = CASES[law]
+    source = model(case)
+    assert nodes(source) > case.nodes if case.numbers is None else tiny_coverage.numbers(source) > case.numbers
+
+
+def test_reasons_are_given_for_laws_that_exist():
+    assert NOT_YET.keys() <= CASES.keys()
+
+
+def test_page_counts_what_its_rows_say():
+    head, *rows = [line for line in tiny_coverage.PAGE.read_text().splitlines() if line.startswith("| ")]
+    tools = head.strip("| ").split(" | ")[3:]
+    cells = {row.strip("| ").split(" | ")[0]: row.strip("| ").split(" | ")[-len(tools) :] for row in rows}
+    assert list(cells)[3:] == list(CASES)
+    for index, _ in enumerate(tools):
+        verdicts = [cells[law][index] for law in CASES]
+        assert cells["taken"][index] == str(sum(verdict.startswith("taken") for verdict in verdicts))
