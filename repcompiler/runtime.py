@@ -14,6 +14,9 @@ NDArray = np.ndarray[Any, Any]
 Types = tuple[tuple[str, tuple[int | None, ...]], ...]
 """(dtype name, shape) of each array."""
 
+KEPT = 256
+"""Sessions of single nodes that stay for another call."""
+
 
 def session(model: str | bytes, threads: int = 0) -> Any:
     """An inference session of a file or of serialised bytes, one that runs the graph as it is written."""
@@ -34,6 +37,7 @@ class NodeRuntime:
     def __init__(self, model: onnx_ir.Model) -> None:
         self.model = model
         self.sessions: dict[tuple[onnx_ir.Node, Types], Any] = {}
+        """The latest ones."""
 
     def evaluate(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
         """The outputs of `node` for the arrays of what it reads (`inputs_of`, in that order).
@@ -51,6 +55,8 @@ class NodeRuntime:
         # the length of a vector is stated: the runtime rejects `sizes`, `pads` and the like of unknown length
         key = node, tuple((array.dtype.name, array.shape if array.ndim == 1 else (None,) * array.ndim) for array in arrays)
         if key not in self.sessions:
+            if len(self.sessions) == KEPT:
+                del self.sessions[next(iter(self.sessions))]
             self.sessions[key] = session(self._one_node(*key), threads=1)
         arrays = [np.require(array, requirements="A") for array in arrays]  # views of a file may lie anywhere
         feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}

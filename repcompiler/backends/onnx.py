@@ -91,7 +91,9 @@ class Patch:
         new.name = name
         if new.is_initializer() or new.producer() is None:
             self.document.register_initializer(new)
-        new.type, new.shape, new.doc_string = old.type, old.shape, old.doc_string
+        new.type, new.doc_string = old.type or new.type, old.doc_string
+        if old.shape is not None:  # else the one found while lifting: runtimes lay out windows by the number of channels
+            new.shape = old.shape
         new.metadata_props.update(old.metadata_props)
         new.meta.update(old.meta)
         self._redirect(old, new)

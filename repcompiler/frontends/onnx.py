@@ -21,6 +21,7 @@ from repcompiler.backends.onnx_file import Draft, external_files, is_large
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
@@ -77,7 +78,7 @@ class OnnxDocument:
 
     def lift(self) -> Graph:
         """The neutral graph, the caller's to rewrite."""
-        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS).run()
+        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS, follow).run()
 
     def graph(self) -> Graph:
         """The neutral graph, to read only."""

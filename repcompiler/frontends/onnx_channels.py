@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import prod
 
 import numpy as np
 import onnx_ir
 
+from repcompiler.frontends import onnx_extents as extents
 from repcompiler.frontends.onnx_lift import Lift, Lifted, NDArray, array_of, attribute
 from repcompiler.ir import Shape, Value
 from repcompiler.ops import Concat, Constant, Reshape, Select, Transpose
@@ -73,11 +75,23 @@ def gather(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def reshape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """To a constant shape."""
-    target = lift.integers(node, 1, "shape")
-    if target is None or attribute(node, "allowzero", 0):
+    """To a constant shape, or one computed from extents."""
+    wanted = lift.optional(node, 1)
+    known = None if wanted is None else lift.extents.get(wanted)
+    target = lift.integers(node, 1, "shape") if known is None else extents.target(known, lift.data(node).shape)
+    if target is None or (attribute(node, "allowzero", 0) and 0 in target):
         return None
     return Lifted(Reshape(tuple(target)), (lift.data(node),), lift.parameters(node))
+
+
+def flatten(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """All axes but the batch as one."""
+    x = lift.data(node)
+    rest = None if x.shape is None else x.shape[1:]
+    if rest is None or attribute(node, "axis", 1) not in (1, -len(rest)):
+        return None
+    known = [size for size in rest if isinstance(size, int)]
+    return Lifted(Reshape((0, prod(known) if len(known) == len(rest) else -1)), (x,))
 
 
 def transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -45,20 +45,26 @@ class Lifted:
 
 
 Operator = Callable[["Lift", onnx_ir.Node], "Lifted | Sequence[Lifted] | None"]
+Follow = Callable[["Lift", onnx_ir.Node], "NDArray | None"]
 
 
 class Lift:
     """Builds the neutral graph of one ONNX model.
 
     `inferred`: what shape inference says of each value, by name.  `operators`: how to lift each standard operator; a function
-    answers None where a node has a form outside the algebra.
+    answers None where a node has a form outside the algebra.  `follow`: what is known of a shape that the model computes.
     """
 
-    def __init__(self, model: onnx_ir.Model, inferred: Inferred, operators: Mapping[str, Operator]) -> None:
+    def __init__(
+        self, model: onnx_ir.Model, inferred: Inferred, operators: Mapping[str, Operator], follow: Follow = lambda *_: None
+    ) -> None:
         self.model = model
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
         self.inferred = inferred
         self.operators = operators if self.opset >= OLDEST else {}
+        self.follow = follow
+        self.extents: dict[Value, NDArray] = {}
+        """Shapes that the model computes, element by element: numbers, symbols, None."""
         self.runtime = NodeRuntime(model)
         self.values: dict[onnx_ir.Value, Value] = {}
         self.graph = Graph()
@@ -103,6 +109,8 @@ class Lift:
         for part, results in parts:
             self.graph.add(part.op, part.inputs, results, part.parameters, node)
             self.mark_constant(node, part.op, inputs, results)
+        for output in outputs[:1]:
+            self.mark_extents(node, output)
 
     def operation(self, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
         """What the algebra knows a node as; None where it does not."""
@@ -141,6 +149,14 @@ class Lift:
                 folded = cache(partial(self.fold, node, inputs, outputs))
                 for index, value in enumerate(outputs):
                     value.constant = partial(lambda index: folded()[index], index)
+
+    def mark_extents(self, node: onnx_ir.Node, output: Value) -> None:
+        """Note what is known of a result that is computed from shapes: it is a constant where every extent is."""
+        known = self.follow(self, node) if node.domain in STANDARD and output.constant is None else None
+        if known is not None:
+            self.extents[output] = known
+            if all(isinstance(size, int) for size in known.reshape(-1)):
+                output.constant = lambda: known.astype(output.dtype)
 
     def fold(self, node: onnx_ir.Node, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[NDArray]:
         """The results of a node of constants alone, or a refusal where the runtime cannot tell."""

@@ -1,0 +1,73 @@
+"""Shapes that a model computes itself are known element by element, with a free batch."""
+
+import numpy as np
+import pytest
+
+from repcompiler.frontends.onnx import OnnxDocument
+from repcompiler.ops import Opaque, Reshape
+
+SHUFFLE = """
+    s = Shape(x)  b = Gather(s, i0)  c = Gather(s, i1)  h = Gather(s, i2)  w = Gather(s, i3)
+    half = Div(c, two)
+    b1 = Unsqueeze(b, zero)  g1 = Unsqueeze(half, zero)  h1 = Unsqueeze(h, zero)  w1 = Unsqueeze(w, zero)  c1 = Unsqueeze(c, zero)
+    grid = Concat<axis=0>(b1, pair, g1, h1, w1)  flat = Concat<axis=0>(b1, c1, h1, w1)
+    r = Reshape(x, grid)  t = Transpose<perm=[0,2,1,3,4]>(r)  k = Reshape(t, flat)
+    y = Conv(k, w_4x6x1x1)
+"""
+NUMBERS = {f"i{axis}": np.array(axis) for axis in range(4)} | {
+    "two": np.array(2),
+    "zero": np.array([0]),
+    "pair": np.array([2]),
+}
+
+
+def ops(proto):
+    return {str(node.output.name): node.op for node in OnnxDocument.open(proto).lift().nodes}
+
+
+def constant(proto, name):
+    graph = OnnxDocument.open(proto).lift()
+    (value,) = (node.output for node in graph.nodes if node.output.name == name)
+    return None if value.constant is None else value.constant().tolist()
+
+
+def test_a_free_batch_stays_and_the_rest_is_numbers(model):
+    found = ops(model(SHUFFLE, x="N,6,5,7", y="N,4,5,7", **NUMBERS))
+    assert found["r"] == Reshape((0, 2, 3, 5, 7))
+    assert found["k"] == Reshape((0, 6, 5, 7))
+
+
+def test_free_extents_that_stay_are_kept_and_one_that_moves_is_inferred(model):
+    found = ops(model(SHUFFLE, x="N,6,H,7", y="N,4,H,7", **NUMBERS))
+    assert found["r"] == Reshape((0, 2, 3, -1, 7))
+    assert found["k"] == Reshape((0, 6, -1, 7))
+
+
+def test_two_that_move_are_not_known(model):
+    assert isinstance(ops(model(SHUFFLE, x="N,6,H,W", y="N,4,H,W", **NUMBERS))["r"], Opaque)
+
+
+def test_a_shuffle_with_computed_shapes_merges(model, check, operators):
+    result, report = check(model(SHUFFLE, x="N,6,5,7", y="N,4,5,7", **NUMBERS))
+    assert operators(result) == "Conv"
+    assert report.verification.checked
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "value"),
+    [("Add(c, two)", 8), ("Sub(c, two)", 4), ("Mul(c, two)", 12), ("Div(c, two)", 3), ("Sub(two, c)", -4), ("Div(c, minus)", -1), ("Mod(c, two)", 0)],
+)
+def test_numbers_computed_from_extents_are_constants(model, arithmetic, value):
+    body = f"s = Shape(x) c = Gather(s, i1) d = {arithmetic} e = Unsqueeze(d, zero) f = Concat<axis=0>(e, e) y = Cast<to=1>(f)"
+    assert constant(model(body, x="N,6,H,W", y="2", minus=np.array(-4), **NUMBERS), "f") == [value, value]
+
+
+@pytest.mark.parametrize("arithmetic", ["Add(b, two)", "Mul(b, c)", "Mod(b, two)"])
+def test_what_depends_on_the_batch_is_not(model, arithmetic):
+    body = f"s = Shape(x) b = Gather(s, i0) c = Gather(s, i1) d = {arithmetic} y = Cast<to=1>(d)"
+    assert constant(model(body, x="N,6,H,W", y="", **NUMBERS), "d") is None
+
+
+def test_a_constant_that_one_node_reads_twice_keeps_its_places(model):
+    body = "s = Shape(x) t = Slice(s, zero, pair, zero) d = Gather(t, i1) y = Cast<to=1>(d)"
+    assert constant(model(body, x="N,6,H,W", y="", **NUMBERS), "d") == 6
