@@ -37,4 +37,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "Conv(weights[0] + weights[1], bias, second.stride, padding, tuple((axis.dilation for axis in axes)), groups)",
     ): "the strides have been found equal",
     ("_convolve", "namespace(inner) -> namespace(outer)"): ONE_NAMESPACE,
+    (
+        "add_transposed",
+        "replace(first, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups) -> "
+        "replace(second, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups)",
+    ): "their geometry has been found equal",
+    ("fold_batch_norm_into_experts", "namespace(t).repeat -> namespace(s).repeat"): ONE_NAMESPACE,
 }

@@ -38,9 +38,9 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "mutations.md", ROOT / "build" / "mutations.jsonl"
-FILES = ["repcompiler/algebra.py", "repcompiler/structure.py"]
+FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py"]
 TESTS = ["test_algebra_mutations.py", "test_algebra.py", "test_structure.py", "passes", "test_algebra_guards.py"]
-TESTS += ["test_algebra_namespaces.py"]
+TESTS += ["test_algebra_transposed.py", "test_algebra_namespaces.py"]
 SECONDS = 90
 """A mutant that takes longer does not end: that is noticed too."""
 

@@ -10,15 +10,22 @@ from repcompiler.passes.average_pool_to_conv import average_pool_to_conv
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
 from repcompiler.passes.eliminate_identity import eliminate_identity
+from repcompiler.passes.eliminate_reshape import eliminate_reshape
 from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
 from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_norm_before_conv_through
+from repcompiler.passes.fold_batch_norm_into_experts import fold_batch_norm_into_experts
 from repcompiler.passes.fold_batch_norm_through import fold_batch_norm_through
 from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
+from repcompiler.passes.merge_conv_into_linear import merge_conv_into_linear
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
+from repcompiler.passes.merge_parallel_conv_and_linear import merge_parallel_conv_and_linear
+from repcompiler.passes.merge_parallel_conv_transposes import merge_parallel_conv_transposes
+from repcompiler.passes.merge_pointwise_after_conv_transpose import merge_pointwise_after_conv_transpose
+from repcompiler.passes.merge_pointwise_before_conv_transpose import merge_pointwise_before_conv_transpose
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
@@ -35,6 +42,7 @@ from repcompiler.rewriter import Pass
 PASSES: tuple[Pass, ...] = (
     eliminate_dead_nodes,
     eliminate_identity,
+    eliminate_reshape,
     fold_constants,
     recognise_channel_shuffle,
     fold_batch_norm,
@@ -42,6 +50,7 @@ PASSES: tuple[Pass, ...] = (
     fold_batch_norm_before_conv,
     fold_batch_norm_through,
     fold_batch_norm_before_conv_through,
+    fold_batch_norm_into_experts,
     move_frame_before_pointwise,
     move_pointwise_after_pool,
     move_pointwise_before_resize,
@@ -49,6 +58,11 @@ PASSES: tuple[Pass, ...] = (
     merge_sequential_convs,
     merge_parallel_branches,
     merge_concatenated_branches,
+    merge_pointwise_after_conv_transpose,
+    merge_pointwise_before_conv_transpose,
+    merge_parallel_conv_transposes,
+    merge_conv_into_linear,
+    merge_parallel_conv_and_linear,
     recover_structure,
     space_to_depth_to_conv,
     identity_to_dirac,

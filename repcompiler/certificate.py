@@ -13,7 +13,20 @@ import numpy as np
 
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Node, Value
-from repcompiler.ops import AvgPool, BatchNorm, Constant, Conv, ConvTranspose, Linear, MaxPool, Op, Scale, Select, Subsample
+from repcompiler.ops import (
+    AvgPool,
+    BatchNorm,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Linear,
+    MaxPool,
+    Op,
+    Reshape,
+    Scale,
+    Select,
+    Subsample,
+)
 from repcompiler.pattern import Captured, Match
 from repcompiler.refusal import refuse
 
@@ -79,6 +92,8 @@ def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, 
     """
     windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, AvgPool, MaxPool, Subsample))]
     rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
+    if source.shape is not None and any(isinstance(op, Reshape) for op in ops):  # its target may be said of these very extents
+        return tuple(size if isinstance(size, int) else 2 if axis == 0 else 5 for axis, size in enumerate(source.shape))
     if source.shape is not None and rank < 3:
         return (2, *(dim if isinstance(dim, int) else 5 for dim in source.shape[1:]))
     if source.shape is not None and isinstance(source.shape[1], int):

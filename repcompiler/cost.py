@@ -5,9 +5,9 @@
     params    numbers stored
     plain     operations that a plain (VGG-style) network would not have, then operations
 
-Costs compare alternatives for one place of one graph, so only differences count.  An extent the graph does not state is
-derived from the producer where the algebra can tell, and otherwise taken as `NOMINAL`: both sides of a comparison read the
-same values, so their order rarely depends on it.
+Costs compare alternatives for one place of one graph, so only differences count.  An extent the graph leaves free is that of a
+typical run where one is known (`Value.typical`), derived from the producer where the algebra can tell, and otherwise `NOMINAL`:
+both sides of a comparison read the same values, so their order rarely depends on it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DynamicConv,
     Frame,
     Identity,
     Linear,
@@ -89,6 +90,8 @@ def params(op: Op) -> int:
     """Numbers that `op` stores, those of its own weights (a folded constant takes the place of others no smaller)."""
     if isinstance(op, (Conv, ConvTranspose, Linear)):
         return prod(op.weight.shape) + prod(op.bias.shape)
+    if isinstance(op, DynamicConv):
+        return prod(op.bias.shape)
     if isinstance(op, BatchNorm):
         return 4 * prod(op.mean.shape)
     if isinstance(op, Scale):
@@ -147,7 +150,7 @@ class Objective:
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""
         shapes = [_size_of(value) for value in node.inputs]
-        shape = _size_after(node.op, shapes, node.output.shape)
+        shape = node.output.typical or _size_after(node.op, shapes, node.output.shape)
         return self.of_op(node.op, shapes, shape), launches(node.op, shape)
 
     def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
@@ -172,6 +175,8 @@ def _size_of(term: Expr | Value) -> Shape | None:
     """The shape of a value or expression to reckon with: behind a resize of free extents, what it makes of `NOMINAL`."""
     if isinstance(term, Expr):
         return _size_after(term.op, [_size_of(operand) for operand in term.operands])
+    if term.typical is not None:
+        return term.typical
     node = term.producer
     resized = node is not None and isinstance(node.op, Resize)
     return _size_after(node.op, [_size_of(node.inputs[0])], term.shape) if node is not None and resized else term.shape

@@ -22,6 +22,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DynamicConv,
     Frame,
     Identity,
     Linear,
@@ -115,6 +116,11 @@ def _conv(op: Conv, x: NDArray) -> NDArray:
         matrix = _at(rows, tap)
         flat += matrix[None, :, :, 0, None] * window if per_group == 1 else np.matmul(matrix, window)
     return result.reshape(x.shape[0], op.out_channels, *out) + _channels(_wide(op.bias), x.ndim)
+
+
+@_meaning.register
+def _dynamic_conv(op: DynamicConv, x: NDArray, weight: NDArray) -> NDArray:
+    return _conv(Conv(weight, op.bias, op.stride, op.padding, op.dilation, op.groups), x)
 
 
 @_meaning.register

@@ -33,6 +33,8 @@ class Value:
     origin: Any = None
     constant: Callable[[], Any] | None = None
     """Where the value depends on parameters alone: computes its array (once, when first asked)."""
+    typical: Shape | None = None
+    """Extents of one run where the shape leaves some free: for estimates alone."""
     producer: Node | None = None
     uses: dict[Node, int] = field(default_factory=dict)
 
@@ -179,8 +181,9 @@ class Graph:
             return term
         operands = [self._materialise(operand, near, added) for operand in term.operands]
         self._fresh += 1
-        shape = term.op.infer_shape([operand.shape for operand in operands])
-        value = Value(f"{near.name}/{self._fresh}", shape, near.dtype)
+        value = Value(f"{near.name}/{self._fresh}", term.op.infer_shape([x.shape for x in operands]), near.dtype)
+        if any(operand.typical is not None for operand in operands):
+            value.typical = term.op.infer_shape([operand.typical or operand.shape for operand in operands])
         added.append(self.add(term.op, operands, [value]))
         return value
 

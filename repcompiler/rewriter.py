@@ -12,6 +12,7 @@ reason.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from repcompiler.region import Region, Scope, View, convolution, outline
 
 Result = Expr | Value | tuple[Expr, ...] | None
 
+OFTEN = 512
+"""Rewrites of one value after which it is left as it is."""
 READERS = 16
 """Readers of one value that may be rewritten at once."""
 
@@ -126,6 +129,8 @@ class Rewriter:
         self.banned = banned
         self.certified = certified
         self.log = Log()
+        self.rewrites: Counter[str] = Counter()
+        """How often each value was rewritten."""
         self.rules = [rule for rule in passes if isinstance(rule, Rule)]
         self.scope = Scope(graph, {op: rule.view for rule in passes if isinstance(rule, ViewRule) for op in rule.shows})
 
@@ -153,6 +158,9 @@ class Rewriter:
                 if self._is_banned(rule, node):
                     self._decline(rule, node, "it was reverted: verification failed with it")
                     break
+                if self._is_restless(node):
+                    self._decline(rule, node, f"this value was rewritten {OFTEN} times")
+                    break
                 try:
                     added = self._apply(rule, node, match)
                 except Refusal as refusal:
@@ -161,6 +169,10 @@ class Rewriter:
                     if added is not None:
                         return added
         return None
+
+    def _is_restless(self, node: Node) -> bool:
+        """Whether a value has been rewritten so often that estimates of its cost must contradict each other."""
+        return self.rewrites[node.output.name] >= OFTEN
 
     def _is_banned(self, rule: Rule, node: Node) -> bool:
         return (rule.name, node.output.name) in self.banned
@@ -185,6 +197,7 @@ class Rewriter:
         for site, term in terms.items():
             gone, new = self.graph.replace(site, term)
             added += new
+            self.rewrites[site.output.name] += 1
             self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(new), saved))
         return added
 
@@ -218,7 +231,7 @@ class Rewriter:
         if not isinstance(parts, (Expr, tuple)):
             return parts
         terms = [(match.context(part), part) for part in (parts if isinstance(parts, tuple) else (parts,))]
-        term, part = min(terms, key=lambda pair: self.objective.of_term(pair[0], root.output.shape))
+        term, part = min(terms, key=lambda pair: self._cost(root, pair[0]))
         if self.certified:
             certify(root, match, part, term)
         return term
@@ -248,7 +261,7 @@ class Rewriter:
         return float(before - after)
 
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
-        return self.objective.of_term(term, root.output.shape)
+        return self.objective.of_term(term, root.output.typical or root.output.shape)
 
     def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Conv, ...]:
         """A region as one convolution; anything else as it is."""

@@ -44,6 +44,7 @@ from repcompiler.ops import (
     Sum,
     Transpose,
 )
+from repcompiler.ops.layout import steps
 from repcompiler.refusal import refuse
 
 Term = Expr | Value
@@ -214,7 +215,7 @@ def _into_select(op: Select, term: Expr, scale: Scale, axis: int | None) -> Expr
 
 @_absorbed.register
 def _into_reshape(op: Reshape, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    inner = scale if axis is None else replace(scale, axis=_same_axis(shape_of(term.operands[0]), op, axis, 1))
+    inner = scale if axis is None else _reshaped(scale, axis, op, shape_of(term.operands[0]), back=True)
     return op(absorb(term.operands[0], inner))
 
 
@@ -224,21 +225,21 @@ def _into_transpose(op: Transpose, term: Expr, scale: Scale, axis: int | None) -
     return op(absorb(term.operands[0], inner))
 
 
-def _same_axis(shape: Shape | None, op: Reshape, axis: int, of: int) -> int:
-    """The axis of one side of a reshape that has the extent, and as much before it, as `axis` has of the other (0: operand)."""
-    sides = (shape, None if shape is None else op.resolve(shape))
-    if shape is None or sides[1] is None or axis < 1:
+def _reshaped(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: bool = False) -> Scale:
+    """The scale on the other side of a reshape of `shape`, which may join its axis with others; `back`: on the operand."""
+    result = None if shape is None else op.resolve(shape)
+    if shape is None or result is None or axis < 1:
         refuse("the reshape moves an axis whose extent is not known")
-    known, sought = (_leading(side) for side in (sides[of], sides[1 - of]) if side is not None)
-    if 0 in known[axis] or known[axis] not in sought:
-        refuse("the reshape splits or joins the scaled axis")
-    return sought.index(known[axis])
-
-
-def _leading(shape: Shape) -> list[tuple[int, int]]:
-    """(numbers before it in one sample, extent) of each axis; 0 where that is not known, and for the batch."""
-    sizes = [size if isinstance(size, int) else 0 for size in shape]
-    return [(0, 0), *((prod(sizes[1:axis]), sizes[axis]) for axis in range(1, len(sizes)))]
+    here, there = map(steps, (result, shape) if back else (shape, result))
+    step, extent = here[axis]
+    whole = (o for o, (fine, n) in there.items() if step * extent * fine and not step % fine and not fine * n % (step * extent))
+    other = next(whole, None)
+    if other is None:
+        refuse("the reshape splits the scaled axis")
+    finer, size = there[other]
+    index = [number // (step // finer) % extent for number in range(size)]
+    t, s = affine(scale, extent)
+    return Scale(t[index], s[index], other)
 
 
 # What of a value is scale.
@@ -289,7 +290,7 @@ def _out_of_select(op: Select, term: Expr) -> tuple[Term, Scale]:
 def _out_of_reshape(op: Reshape, term: Expr) -> tuple[Term, Scale]:
     rest, scale = release(term.operands[0])
     axis = _axis(scale, rest)
-    return op(rest), scale if axis is None else replace(scale, axis=_same_axis(shape_of(rest), op, axis, 0))
+    return op(rest), scale if axis is None else _reshaped(scale, axis, op, shape_of(rest))
 
 
 @_released.register

@@ -7,11 +7,11 @@ import pytest
 
 from repcompiler.algebra import add, compose
 from repcompiler.cost import OBJECTIVES
-from repcompiler.ops import AvgPool, Concat, Conv, Sum
+from repcompiler.ops import AvgPool, Concat, Conv, Reshape, Sum
 from repcompiler.passes import PASSES
 from repcompiler.pattern import linear, linear_after
 from repcompiler.rewriter import Rewriter, ViewRule, rewrite
-from repcompiler.testing import build, random_batch_norm, random_conv, relu
+from repcompiler.testing import build, random_batch_norm, random_conv, random_linear, relu
 
 Add = Sum((1, 1))
 IMAGE = (None, 4, None, None)
@@ -77,6 +77,14 @@ def test_a_right_one_passes(block):
     )
     assert certified.steps == trusted.steps
     assert trusted.steps
+
+
+@pytest.mark.parametrize("batch", [None, "n", 3])
+def test_block_that_is_flattened_is_checked_at_its_own_extents(batch):
+    linear = random_linear(rng, 4 * 9 * 30, 5)
+    graph = build(lambda x: linear(Reshape((0, -1))(conv3(random_batch_norm(rng, 4)(conv1(x))))), x=(batch, 4, 9, 30))
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    assert "merge_conv_into_linear" in [step.rule for step in log.steps]
 
 
 def test_sizes_that_only_agree_where_the_graph_says_are_checked_there():

@@ -5,7 +5,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from repcompiler.cost import NOMINAL, OBJECTIVES, extents, launches, macs, params
-from repcompiler.ops import AvgPool, Constant, Identity, Pad, Subsample, Sum
+from repcompiler.ops import AvgPool, Constant, DynamicConv, Identity, Pad, Subsample, Sum
 from repcompiler.testing import (
     build,
     random_batch_norm,
@@ -56,6 +56,7 @@ def test_params_are_the_numbers_an_operation_stores(rng):
     assert params(random_conv(rng, 4, 8, 3, groups=2)) == 8 * 2 * 9 + 8
     assert params(random_conv_transpose(rng, 4, 8, 3, groups=2)) == 4 * 4 * 9 + 8
     assert params(random_linear(rng, 4, 8)) == 4 * 8 + 8
+    assert params(DynamicConv(np.zeros(8), (1,), ((0, 0),), (1,), 1)) == 8
     assert params(random_batch_norm(rng, 4)) == 16
     assert params(random_scale(rng, 4)) == 8
     assert params(AvgPool((2, 2), (2, 2), ((0, 0),) * 2, 4)) == params(relu) == 0

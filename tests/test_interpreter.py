@@ -13,6 +13,7 @@ from repcompiler.ops import (
     AvgPool,
     Clip,
     Constant,
+    DynamicConv,
     Identity,
     MaxPool,
     Opaque,
@@ -81,6 +82,13 @@ def test_conv_is_torch_conv(rng, arguments):
     padded = F.pad(torch.tensor(x), torch_padding(conv.padding))
     weight, bias = torch.tensor(conv.weight), torch.tensor(conv.bias)
     assert_means(conv, x, function(padded, weight, bias, conv.stride, 0, conv.dilation, conv.groups))
+
+
+def test_dynamic_conv_is_torch_conv_with_the_kernel_that_is_given(rng):
+    conv, x = DynamicConv(rng.normal(size=8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2), image(rng, 2)
+    weight = rng.normal(size=(8, 2, 3, 2))
+    expected = F.conv2d(*map(torch.tensor, (x, weight, conv.bias)), (2, 1), (1, 2), (1, 2), 2)
+    assert np.allclose(evaluate(conv, [x, weight])[0], expected.numpy(), rtol=0, atol=1e-12)
 
 
 TRANSPOSED = {

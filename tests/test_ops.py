@@ -6,6 +6,7 @@ from repcompiler.ops import (
     BatchNorm,
     Constant,
     Conv,
+    DynamicConv,
     MaxPool,
     Opaque,
     Pad,
@@ -46,6 +47,20 @@ SHAPES = [
 @pytest.mark.parametrize(("op", "shape", "result"), SHAPES, ids=lambda value: getattr(value, "kind", ""))
 def test_shape_of_a_result_is_known_as_far_as_the_operand_says(op, shape, result):
     assert op.infer_shape([shape]) == result
+
+
+@pytest.mark.parametrize(
+    ("shapes", "result"),
+    [
+        ([(1, 4, 9, 7), (8, 2, 3, 2)], (1, 8, 5, 9)),
+        ([("n", 4, 9, None), (8, 2, 3, 2)], ("n", 8, 5, None)),
+        ([(1, 4, 9, 7), None], (1, 8, None, None)),
+        ([None, (8, 2, 3, 2)], (None, 8, None, None)),
+    ],
+)
+def test_shape_of_a_dynamic_conv_follows_from_image_and_kernel(shapes, result):
+    conv = DynamicConv(np.zeros(8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2)
+    assert conv.infer_shape(shapes) == result
 
 
 def test_shape_of_a_sum_broadcasts_and_is_unknown_where_a_rank_is():

@@ -337,3 +337,18 @@ def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
         "'batchnorm1' is read more than once",
         "it was reverted: verification failed with it",
     }
+
+
+def test_rewriting_ends_even_where_two_rules_undo_each_other(rng, monkeypatch):
+    @rewrite(BatchNorm.of("x", name="norm"))
+    def there(x, norm):
+        return Scale(norm.gamma, norm.beta)(x)
+
+    @rewrite(Scale.of("x", name="scale"))
+    def back(x, scale):
+        return BatchNorm(scale.scale, scale.shift, 0 * scale.scale, 0 * scale.scale + 1, 0.0)(x)
+
+    monkeypatch.setattr(Rewriter, "_saved", lambda *_: 1.0)  # estimates that contradict each other
+    log = Rewriter(build(lambda x: random_batch_norm(rng, 4)(x), x=IMAGE), [there, back], OBJECTIVES["plain"]).run()
+    assert len(log.steps) == 512
+    assert log.declined[-1].reason == "this value was rewritten 512 times"

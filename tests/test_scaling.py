@@ -1,5 +1,7 @@
 """`repcompiler.scaling` as laws on random trees: absorbing and releasing a scale changes nothing but where it is."""
 
+from math import prod
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +28,15 @@ from repcompiler.ops import (
 )
 from repcompiler.refusal import Refusal
 from repcompiler.scaling import absorb, release
-from repcompiler.testing import assert_equivalent, build, random_batch_norm, random_conv, random_conv_transpose, random_linear
+from repcompiler.testing import (
+    assert_equivalent,
+    build,
+    random_batch_norm,
+    random_conv,
+    random_conv_transpose,
+    random_linear,
+    random_scale,
+)
 
 law = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -166,6 +176,34 @@ def test_tokens_and_images_of_a_scaled_linear_map(seed):
         after = build(lambda x, term=term: _onto(absorb(term, by_last), before.inputs[0], x), x=shape)  # noqa: B023
         assert_equivalent(before, after)
         assert {type(node.op) for node in after.nodes} <= {Conv, Linear, Reshape, Transpose}
+
+
+@st.composite
+def groupings(draw, factors):
+    """A shape behind the batch: the product of each run of neighbouring factors."""
+    cuts = sorted(draw(st.sets(st.integers(1, len(factors) - 1))))
+    return tuple(prod(factors[start:stop]) for start, stop in zip([0, *cuts], [*cuts, len(factors)], strict=True))
+
+
+@law
+@given(st.data(), st.lists(st.integers(1, 4), min_size=2, max_size=4), generators)
+def test_scale_of_any_axis_passes_a_reshape_unless_that_splits_it(data, factors, rng):
+    shape, target = data.draw(groupings(factors)), data.draw(groupings(factors))
+    axis = data.draw(st.integers(1, len(shape)))
+    scale, uniform, reshape = random_scale(rng, shape[axis - 1], axis), random_scale(rng, 1), Reshape((0, *target))
+    step, extent = prod(shape[axis:]), shape[axis - 1]
+    whole = any(step % prod(target[n:]) == 0 == prod(target[n - 1 :]) % (step * extent) for n in range(1, len(target) + 1))
+    forth = build(lambda x: reshape(scale(x)), x=(None, *shape))
+    released = attempt(lambda: release(reshape(scale(forth.inputs[0]))))
+    assert (released is not None) == (whole or extent == 1)
+    if released is not None:
+        rest, moved = released
+        assert_equivalent(forth, build(lambda x: moved(_onto(rest, forth.inputs[0], x)), x=(None, *shape)))
+    back = build(lambda x: scale(Reshape((0, *shape))(uniform(x))), x=(None, *target))
+    absorbed = attempt(lambda: absorb(Reshape((0, *shape))(uniform(back.inputs[0])), scale))
+    assert (absorbed is not None) == (whole or extent == 1)
+    if absorbed is not None:
+        assert_equivalent(back, build(lambda x: _onto(absorbed, back.inputs[0], x), x=(None, *target)))
 
 
 def _onto(term, old, new):

@@ -9,13 +9,7 @@ from tiny_graphs import CASES, model
 import repcompiler
 
 NOT_YET = {
-    "conv, flatten, Gemm": "Flatten is opaque",
-    "BN, flatten, Gemm": "Flatten is opaque",
-    "conv + fully connected": "a convolution is not shown as a matrix",
-    "ConvTranspose, 1x1": "transposed convolutions only take in scales",
-    "1x1, ConvTranspose": "transposed convolutions only take in scales",
     "gate between two convs": "a softmax over two is not a sigmoid of the difference",
-    "dynamic conv, BN": "a convolution with a computed kernel is opaque",
     "equal output channels": "equal channels are looked for in one convolution, not across an activation",
 }
 """Laws that are not taken today, and why."""

@@ -17,6 +17,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DynamicConv,
     Linear,
     MaxPool,
     Op,
@@ -63,6 +64,7 @@ class Emit:
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
+            DynamicConv: self._dynamic_conv,
             Linear: self._linear,
             MaxPool: self._max_pool,
             Pad: self._pad,
@@ -117,6 +119,11 @@ class Emit:
             pads=_flat(op.padding),
             strides=list(op.stride),
         )
+
+    def _dynamic_conv(self, op: DynamicConv, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
+        bias = [] if known_zero(op.bias) else [self.initializer(".bias", op.bias)]
+        geometry = {"dilations": list(op.dilation), "pads": _flat(op.padding), "strides": list(op.stride)}
+        return self._node("Conv", x, weight, *bias, group=op.groups, **geometry)
 
     def _conv_transpose(self, op: ConvTranspose, x: onnx_ir.Value) -> onnx_ir.Value:
         return self._node(
@@ -202,6 +209,8 @@ class Emit:
         return self._node("MaxPool", x, kernel_shape=[1] * len(op.stride), strides=list(op.stride))
 
     def _reshape(self, op: Reshape, x: onnx_ir.Value) -> onnx_ir.Value:
+        if len(op.target) == 2 and op.target[0] == 0:
+            return self._node("Flatten", x, axis=1)
         return self._node("Reshape", x, self.initializer(".shape", np.array(op.target, np.int64), INT64))
 
     def _resize(self, op: Resize, x: onnx_ir.Value) -> onnx_ir.Value:

@@ -23,7 +23,7 @@ from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import CALLS, follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
-from repcompiler.frontends.fx_run import SHAPE, to_numpy
+from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import Array, Clip, Identity, MaxPool, Op, Opaque, PRelu, Relu, Resize, SpaceToDepth
@@ -88,6 +88,7 @@ class Lift:
             value = self.values[node] = Value(self.prefix + node.name, origin=node, dtype="")
             if SHAPE in node.meta:
                 value.shape, value.dtype = node.meta[SHAPE]
+                value.typical = node.meta[TYPICAL]
             if node.op == "placeholder":
                 self.graph.inputs.append(value)
             elif node.op == "get_attr":

@@ -23,6 +23,7 @@ from repcompiler.frontends.fx_trace import copy_module, regions
 from repcompiler.ir import Dim, Shape
 
 SHAPE = "repcompiler_shape"
+TYPICAL = "repcompiler_typical"
 """Key of `fx.Node.meta`: (shape, dtype name) of a tensor."""
 
 AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
@@ -191,6 +192,7 @@ def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: 
 
     Returns what the model can be fed: axes that can be larger are free.
     """
+    typical = only_shapes(seen)
     tensors = tensors_of(model, values)
     changed = tensors
     for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
@@ -210,6 +212,7 @@ def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: 
                 node.meta[WRITES] = tuple(sorted(found.writes))
                 if (shape := found.shape()) is not None:
                     node.meta[SHAPE] = (shape, *found.dtypes)
+                    node.meta[TYPICAL] = typical.get((path, node.name))
     symbols: dict[str, int] = {}
     return [_spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
 

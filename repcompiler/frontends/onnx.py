@@ -23,9 +23,9 @@ from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
-from repcompiler.frontends.onnx_lift import Inferred, Lift, constant_tensor, dtype_name, shape_of
+from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
-from repcompiler.ir import Graph
+from repcompiler.ir import Graph, Shape
 from repcompiler.runtime import session, tensor
 
 SHAPES = 1024
@@ -94,14 +94,33 @@ class OnnxDocument:
     def inferred(self) -> Inferred:
         """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
         if self._inferred is None:
-            scratch = self.onnx_ir_model.clone()
-            _bring_in(scratch, SHAPES)
-            ShapeInferencePass(check_type=False, strict_mode=False)(scratch)
-            values = [value for node in scratch.graph for value in node.outputs]
-            self._inferred = {
-                str(value.name): (None if value.shape is None else shape_of(value.shape), value.dtype) for value in values
-            }
+            self._inferred = {name: Known(*known) for name, known in self._infer({}).items()}
+            inputs = {name: known for name, known in self._typical_inputs().items() if name not in self._inferred}
+            if inputs:
+                for name, (typical, _) in self._infer(inputs).items():
+                    if name in self._inferred and typical is not None and all(isinstance(dim, int) for dim in typical):
+                        self._inferred[name] = self._inferred[name]._replace(typical=typical)
+                self._inferred |= {name: Known(None, None, typical) for name, typical in inputs.items()}
         return self._inferred
+
+    def _infer(self, inputs: Mapping[str, Shape]) -> dict[str, tuple[Shape | None, onnx_ir.DataType | None]]:
+        scratch = self.onnx_ir_model.clone()
+        _bring_in(scratch, SHAPES)
+        for value in scratch.graph.inputs:
+            if str(value.name) in inputs:
+                value.shape = onnx_ir.Shape(inputs[str(value.name)])
+        if inputs:  # what is stated of the others holds for any extent
+            for value in (value for node in scratch.graph for value in node.outputs):
+                value.shape = None
+        ShapeInferencePass(check_type=False, strict_mode=False)(scratch)
+        values = [value for node in scratch.graph for value in node.outputs]
+        return {str(value.name): (None if value.shape is None else shape_of(value.shape), value.dtype) for value in values}
+
+    def _typical_inputs(self) -> dict[str, Shape]:
+        """Extents for the inputs, where some are free: those of the example, or of common images."""
+        given = self.example_inputs or {}
+        free = [spec for spec in self.inputs() if spec.shape and not all(isinstance(dim, int) for dim in spec.shape)]
+        return {spec.name: np.shape(given[spec.name]) if spec.name in given else typical(spec.shape or ()) for spec in free}
 
     def statistics(self) -> Statistics:
         """Counted over the main graph; parameters are the floating-point initializers and constants."""
@@ -112,7 +131,7 @@ class OnnxDocument:
         return Statistics(
             Counter(node.op_type for node in nodes if node.op_type != "Constant"),
             sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
-            sum(macs(node.op, node.output.shape) for node in self.graph().nodes if node.outputs),
+            sum(macs(node.op, node.output.typical or node.output.shape) for node in self.graph().nodes if node.outputs),
             sum(tensor.nbytes for tensor in tensors),
         )
 
@@ -173,6 +192,12 @@ class OnnxDocument:
             return session(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString())
         self._draft = self._draft_at(self.target or Path(gettempdir()) / "model.onnx")
         return session(str(self._draft.path))
+
+
+def typical(shape: Shape) -> Shape:
+    """The extents of a common image (or sound, or volume), where they are free."""
+    size = {3: 1024, 4: 224, 5: 32}.get(len(shape), 64)
+    return tuple(dim if isinstance(dim, int) else size if axis > 1 else 1 for axis, dim in enumerate(shape))
 
 
 def _bring_in(model: onnx_ir.Model, limit: int | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir
@@ -29,7 +29,17 @@ STANDARD = ("", "ai.onnx")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
-Inferred = Mapping[str, tuple[Shape | None, onnx_ir.DataType | None]]
+
+class Known(NamedTuple):
+    """What inference says of a value."""
+
+    shape: Shape | None = None
+    dtype: onnx_ir.DataType | None = None
+    typical: Shape | None = None
+    """The extents of a common input, where some are free."""
+
+
+Inferred = Mapping[str, Known]
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ Follow = Callable[["Lift", onnx_ir.Node], "NDArray | None"]
 class Lift:
     """Builds the neutral graph of one ONNX model.
 
-    `inferred`: what shape inference says of each value, by name.  `operators`: how to lift each standard operator; a function
+    `inferred`: what inference says of each value, by name.  `operators`: how to lift each standard operator; a function
     answers None where a node has a form outside the algebra.  `follow`: what is known of a shape that the model computes.
     """
 
@@ -85,9 +95,9 @@ class Lift:
         if source in self.values:
             return self.values[source]
         name = source.name or f"unnamed_{len(self.values)}"
-        shape, dtype = self.inferred.get(name, (None, None))
+        shape, dtype, typical = self.inferred.get(name, Known())
         shape = shape_of(source.shape) if source.shape is not None else shape
-        value = Value(name, shape, dtype_name(source.dtype or dtype), origin=source)
+        value = Value(name, shape, dtype_name(source.dtype or dtype), origin=source, typical=typical)
         overridable = source.is_graph_input() and self.model.ir_version >= 4
         if source.is_initializer() and source.const_value is not None and not overridable:
             value.constant = partial(_read, source.const_value, name)

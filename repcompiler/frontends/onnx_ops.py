@@ -11,7 +11,7 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_activations import clip, leaky_relu, prelu, relu, resize, space_to_depth
-from repcompiler.frontends.onnx_channels import concat, gather, per_channel, reshape, shape, split, transpose
+from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
     FLOATS,
     Lift,
@@ -24,19 +24,25 @@ from repcompiler.frontends.onnx_lift import (
     dtype_name,
 )
 from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
-from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, Identity, Linear, Scale, Sum
+from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Scale, Sum
 
 
 def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    x, weight = lift.data(node), lift.weight(node, 1)
-    bias = lift.bias(node, 2, weight.shape[0])
-    spatial = weight.ndim - 2
+    x, kernel = lift.data(node), lift.data(node, 1)
+    weight = None if kernel.constant is None else lift.weight(node, 1)
+    shape = [size for size in kernel.shape or () if isinstance(size, int)] if weight is None else weight.shape
+    if len(shape) < 3 or (weight is None and len(shape) != kernel.rank):
+        return None  # computed, and of unknown extents
+    bias = lift.bias(node, 2, shape[0])
+    spatial, groups = len(shape) - 2, attribute(node, "group", 1)
     ones = (1,) * spatial
     stride, dilation = tuple(attribute(node, "strides", ones)), tuple(attribute(node, "dilations", ones))
-    extent = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    extent = [d * (k - 1) + 1 for k, d in zip(shape[2:], dilation, strict=True)]
     padding = padding_of(node, spatial, extent, stride, x)
-    op = Conv(weight, bias, stride, padding, dilation, attribute(node, "group", 1))
-    return Lifted(op, (lift.expect(x, (None, op.in_channels) + (None,) * spatial),), lift.parameters(node))
+    lift.expect(x, (None, shape[1] * groups) + (None,) * spatial)
+    if weight is None:
+        return Lifted(DynamicConv(bias, stride, padding, dilation, groups), (x, kernel), lift.parameters(node)[1:])
+    return Lifted(Conv(weight, bias, stride, padding, dilation, groups), (x,), lift.parameters(node))
 
 
 def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -163,6 +169,7 @@ OPERATORS: dict[str, Operator] = {
     "ConvTranspose": _conv_transpose,
     "Div": _elementwise,
     "Dropout": _dropout,
+    "Flatten": flatten,
     "Gemm": _gemm,
     "Gather": gather,
     "Identity": _identity,

@@ -8,7 +8,7 @@ result carries output channels.
 from repcompiler.ops.activation import Clip, PRelu, Relu
 from repcompiler.ops.base import Array, Constant, Identity, Op, Opaque, Padding, Sum
 from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Subsample, Transpose
-from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, Linear, LinearOp, Scale
+from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
 from repcompiler.ops.sampling import MaxPool, Resize, SpaceToDepth
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvTranspose",
+    "DynamicConv",
     "Frame",
     "Identity",
     "Linear",

@@ -126,6 +126,12 @@ class Reshape(Op):
         return (shape[0], *(total // explicit if size == -1 else size for size in numbers))
 
 
+def steps(shape: Shape) -> dict[int, tuple[int, int]]:
+    """(numbers from one index to the next, extent) of each axis but the batch, row-major; 0 where that is not known."""
+    sizes = [size if isinstance(size, int) else 0 for size in shape]
+    return {axis: (prod(sizes[axis + 1 :]), sizes[axis]) for axis in range(1, len(sizes))}
+
+
 @dataclass(frozen=True)
 class Transpose(Op):
     """Axis i of the result is axis perm[i] of the operand."""

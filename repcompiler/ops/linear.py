@@ -52,6 +52,30 @@ class Conv(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class DynamicConv(Op):
+    """Cross-correlation of its first operand with the second, a kernel (O, I/groups, *kernel_size) that depends on data.
+
+    The bias, of shape (O,), is a constant.
+    """
+
+    bias: Array
+    stride: tuple[int, ...]
+    padding: Padding
+    dilation: tuple[int, ...]
+    groups: int
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.bias.shape[0])
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        image, kernel = (shape if shape is not None else (None,) * (len(self.stride) + 2) for shape in shapes)
+        windows = zip(image[2:], kernel[2:], self.stride, self.padding, self.dilation, strict=True)
+        sizes = [window(n, k, s, p, d) if isinstance(k, int) else None for n, k, s, p, d in windows]
+        return (image[0], self.out_channels, *sizes)
+
+
+@dataclass(frozen=True, eq=False)
 class ConvTranspose(Op):
     """Transposed convolution: weight (I, O/groups, *kernel_size), bias (O,)."""
 

@@ -99,6 +99,7 @@ def test_a_channel_shuffle_computes_what_it_did(check, model, body, becomes, opt
         "Reshape by an input", "s = Reshape(x, p)", "Relu Reshape", inputs="int64[2] p", given={"p": np.array([-1, 2])}, y="a,b"
     ),
     case("Reshape with allowzero", "s = Reshape<allowzero=1>(x, [6,-1])", "Relu Reshape", x="2,3,4", y="a,b"),
+    case("Flatten of another axis", "s = Flatten<axis=2>(x)", "Flatten Relu", x="2,3,4,5", y="a,b"),
     case("Transpose in reverse", "s = Transpose(x)", "Relu Transpose"),
     case("Shape of an unknown size", "h = Shape(x) s = Reshape(x, h)", "Relu Reshape Shape"),
     case(
@@ -109,6 +110,27 @@ def test_a_channel_shuffle_computes_what_it_did(check, model, body, becomes, opt
 )
 def test_other_layouts_stay(expect, body, becomes, options):
     expect(f"{body} y = Relu(s)", becomes, options)
+
+
+@table(
+    case("Flatten", "f = Flatten(n) s = Gemm(f, w_80x5, b_5)", "Flatten Gemm Relu"),
+    case("Flatten, axis from behind", "f = Flatten<axis=-3>(n) s = Gemm(f, w_80x5)", "Flatten Gemm Relu"),
+    case("Reshape", "f = Reshape(n, [-1,80]) s = Gemm(f, w_80x5)", "Gemm Relu Reshape"),
+    case("Reshape with allowzero", "f = Reshape<allowzero=1>(n, [-1,80]) s = Gemm(f, w_80x5)", "Gemm Relu Reshape"),
+    case("Flatten of rows", "f = Flatten(n) s = MatMul(f, w_20x5)", "Flatten Gemm Relu", x="N,4,5"),
+    case("Flatten of a conv", "c = Conv(n, k_6x4x2x1, d_6) f = Flatten(c) s = Gemm(f, w_90x5, b_5)", "Flatten Gemm Relu"),
+)
+def test_batch_norm_goes_into_the_fully_connected_layer_of_the_flattened_image(expect, body, becomes, options):
+    body = f"n = BatchNormalization(x, gamma_4, beta_4, mean_4, var_4) {body} y = Relu(s)"
+    expect(body, becomes, {"x": "N,4,4,5", "y": "a,b", **options})
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 18, 23])
+def test_a_flattened_image_is_written_valid_in_every_operator_set(check, model, opset):
+    body = "n = BatchNormalization(x, gamma_4, beta_4, mean_4, var_4) f = Flatten(n) y = Gemm(f, w_80x5, b_5)"
+    _, report = check(model(body, x="N,4,4,5", y="a,b", opset=opset))
+    assert report.steps
+    assert report.verification.checked
 
 
 @pytest.mark.parametrize("opset", [7, 9, 10, 11, 13, 18, 23])
