@@ -34,7 +34,7 @@ import repcompiler
 from repcompiler.errors import VerificationError
 from repcompiler.runtime import session
 
-MEMORY = 12 * 2**30
+MEMORY = 32 * 2**30
 """Bytes of address space."""
 ROUNDS = (8, 60)
 BUDGET = 20_000.0

@@ -9,7 +9,8 @@ from repcompiler.ops import Opaque, Reshape
 SHUFFLE = """
     s = Shape(x)  b = Gather(s, i0)  c = Gather(s, i1)  h = Gather(s, i2)  w = Gather(s, i3)
     half = Div(c, two)
-    b1 = Unsqueeze(b, zero)  g1 = Unsqueeze(half, zero)  h1 = Unsqueeze(h, zero)  w1 = Unsqueeze(w, zero)  c1 = Unsqueeze(c, zero)
+    b1 = Unsqueeze(b, zero)  g1 = Unsqueeze(half, zero)  h1 = Unsqueeze(h, zero)  w1 = Unsqueeze(w, zero)
+    c1 = Unsqueeze(c, zero)
     grid = Concat<axis=0>(b1, pair, g1, h1, w1)  flat = Concat<axis=0>(b1, c1, h1, w1)
     r = Reshape(x, grid)  t = Transpose<perm=[0,2,1,3,4]>(r)  k = Reshape(t, flat)
     y = Conv(k, w_4x6x1x1)
@@ -55,7 +56,15 @@ def test_a_shuffle_with_computed_shapes_merges(model, check, operators):
 
 @pytest.mark.parametrize(
     ("arithmetic", "value"),
-    [("Add(c, two)", 8), ("Sub(c, two)", 4), ("Mul(c, two)", 12), ("Div(c, two)", 3), ("Sub(two, c)", -4), ("Div(c, minus)", -1), ("Mod(c, two)", 0)],
+    [
+        ("Add(c, two)", 8),
+        ("Sub(c, two)", 4),
+        ("Mul(c, two)", 12),
+        ("Div(c, two)", 3),
+        ("Sub(two, c)", -4),
+        ("Div(c, minus)", -1),
+        ("Mod(c, two)", 0),
+    ],
 )
 def test_numbers_computed_from_extents_are_constants(model, arithmetic, value):
     body = f"s = Shape(x) c = Gather(s, i1) d = {arithmetic} e = Unsqueeze(d, zero) f = Concat<axis=0>(e, e) y = Cast<to=1>(f)"
