@@ -37,7 +37,7 @@ from repcompiler.runtime import session
 MEMORY = 32 * 2**30
 """Bytes of address space."""
 ROUNDS = (8, 60)
-BUDGET = 20_000.0
+BUDGET = 6_000.0
 """Milliseconds for the rounds of a comparison of latencies."""
 REASONS = 5
 Row = dict[str, Any]
