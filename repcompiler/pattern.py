@@ -18,12 +18,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import combinations
 
-from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Concat, Constant, Conv, Op, Select, Sum
-from repcompiler.region import Join, Region, Scope, regions
+from repcompiler.ir import Expr, Node, Value
+from repcompiler.ops import Constant, Conv, Op, Select
+from repcompiler.region import Region, Scope, regions
 
 Captured = Value | Expr | Op | Region | tuple[Region, ...]
 
@@ -174,106 +172,6 @@ class LinearAfter(RootPattern):
 def _worth_merging(ops: list[Op]) -> bool:
     """Whether one convolution could be plainer than these: with one of them a convolution, or all of one kind."""
     return any(isinstance(op, Conv) for op in ops) or {type(op) for op in ops} == {Select}
-
-
-class SumPattern(RootPattern):
-    """Two terms of an addition tree.  The tree is seen flat, through private additions and subtractions, with signs."""
-
-    roots = (Sum,)
-
-    def __init__(self, first: LinearPattern, second: LinearPattern) -> None:
-        self.first, self.second = first, second
-
-    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
-        terms, additions = addition_tree(node, scope.graph)
-        by_source: dict[Value, list[tuple[int, Region, tuple[Value, ...]]]] = {}
-        for index, (sign, value) in enumerate(terms):
-            for region, interior in regions(value, scope):
-                signed = Region(region.source, region.steps, sign < 0)
-                by_source.setdefault(region.source, []).append((index, signed, interior))
-        for source, branches in by_source.items():
-            for (i, first, inside_first), (j, second, inside_second) in combinations(branches, 2):
-                if i == j or not (first.steps or second.steps):
-                    continue
-                rest = [term for index, term in enumerate(terms) if index not in (i, j)]
-                bound = _bind_all(match, {self.first.source: source, self.second.source: source})
-                bound = bound and _bind_all(bound, {self.first.name: first, self.second.name: second})
-                if bound is not None:
-                    values = tuple(value for _, value in rest)
-                    context = partial(_add_to, rest) if rest else match.context
-                    whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
-                    found = replace(bound, rest=values, context=context, whole=whole)
-                    yield found.inside(*additions, *inside_first, *inside_second)
-
-
-class ConcatPattern(RootPattern):
-    """A run of neighbours in a concatenation that are linear in one value, as long as can be."""
-
-    roots = (Concat,)
-
-    def __init__(self, branches: LinearPattern) -> None:
-        self.branches = branches
-
-    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
-        parts = [{region.source: (region, inside) for region, inside in regions(v, scope)} for v in node.inputs]
-        for source in dict.fromkeys(source for part in parts for source in part):
-            for start, stop in _runs([source in part for part in parts]):
-                found = [part[source] for part in parts[start:stop]]
-                before, after = node.inputs[:start], node.inputs[stop:]
-                context = partial(_concat_with, before, after) if before or after else match.context
-                bound = _bind_all(match, {self.branches.source: source})
-                if bound is not None and any(region.steps for region, _ in found):
-                    branches = tuple(region for region, _ in found)
-                    captures = {**bound.captures, self.branches.name: branches}
-                    whole = Region(source, (Join(Concat(), branches),))
-                    interior = [value for _, inside in found for value in inside]
-                    yield replace(bound, captures=captures, rest=(*before, *after), context=context, whole=whole).inside(
-                        *interior
-                    )
-
-
-def _bind_all(match: Match, captures: dict[str, Value | Region]) -> Match | None:
-    bound: Match | None = match
-    for name, captured in captures.items():
-        bound = bound and bound.bind(name, captured)
-    return bound
-
-
-def _add_to(rest: list[tuple[int, Value]], part: Expr) -> Expr:
-    signs, values = zip(*rest, strict=True)
-    return Sum((1, *signs))(part, *values)
-
-
-def _concat_with(before: tuple[Value, ...], after: tuple[Value, ...], part: Expr) -> Expr:
-    return Concat()(*before, part, *after)
-
-
-def _runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
-    """(start, stop) of each stretch of two or more true flags."""
-    start = 0
-    for index, flag in enumerate((*flags, False)):
-        if not flag:
-            if index - start > 1:
-                yield start, index
-            start = index + 1
-
-
-def addition_tree(root: Node, graph: Graph) -> tuple[list[tuple[int, Value]], list[Value]]:
-    """The signed terms of the sum that `root` completes, left to right, and the additions between."""
-    terms: list[tuple[int, Value]] = []
-    additions: list[Value] = []
-    pending = [(1, root.output)]
-    while pending:
-        sign, value = pending.pop()
-        node = value.producer
-        if node is not None and isinstance(node.op, Sum) and (node is root or graph.is_private(value)):
-            if node is not root:
-                additions.append(value)
-            operands = zip(node.op.signs, node.inputs, strict=True)
-            pending += [(sign * inner, operand) for inner, operand in operands][::-1]
-        else:
-            terms.append((sign, value))
-    return terms, additions
 
 
 class Unread(RootPattern):

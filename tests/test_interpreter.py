@@ -11,18 +11,12 @@ from repcompiler.interpreter import evaluate, run, trace
 from repcompiler.ir import Graph, Value
 from repcompiler.ops import (
     AvgPool,
-    Clip,
     Constant,
     DynamicConv,
     Identity,
-    MaxPool,
     Opaque,
     Pad,
-    PRelu,
-    Relu,
-    Resize,
     Scale,
-    SpaceToDepth,
     Subsample,
     Sum,
 )
@@ -180,76 +174,6 @@ def test_subsample_is_a_strided_slice(rng):
 def test_subsample_may_begin_behind_the_first_pixel(rng):
     x = image(rng, 2)
     assert_means(Subsample((2, 3), (1, 2)), x, torch.as_tensor(x[:, :, 1::2, 2::3].copy()))
-
-
-ACTIVATIONS = {
-    "Relu": (Relu(), F.relu),
-    "Clip": (Clip(-0.5, 0.75), lambda x: F.hardtanh(x, -0.5, 0.75)),
-    "Clip from below": (Clip(0.2, np.inf), lambda x: x.clamp(min=0.2)),
-    "Clip by bounds that cross": (Clip(0.5, -0.5), lambda x: x.clamp(0.5, -0.5)),
-    "PRelu, one slope": (PRelu(np.array([0.3])), lambda x: F.leaky_relu(x, 0.3)),
-    "PRelu": (PRelu(np.array([0.3, -1.0, 2.0, 0.0])), lambda x: F.prelu(x, torch.tensor([0.3, -1.0, 2.0, 0.0], dtype=x.dtype))),
-}
-
-
-@pytest.mark.parametrize(("op", "function"), ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_activation_is_that_of_torch(rng, op, function):
-    x = image(rng, 2)
-    assert_means(op, x, function(torch.as_tensor(x)))
-
-
-@pytest.mark.parametrize(
-    ("function", "kernel", "stride", "padding", "dilation"),
-    [
-        (F.max_pool1d, (3,), (2,), (1,), (1,)),
-        (F.max_pool2d, (3, 2), (1, 2), (1, 0), (1, 1)),
-        (F.max_pool2d, (2, 3), (2, 1), (0, 0), (3, 2)),
-        (F.max_pool3d, (2, 3, 1), (1, 2, 3), (1, 1, 0), (1, 1, 1)),
-    ],
-)
-def test_maximum_is_torch_max_pool(rng, function, kernel, stride, padding, dilation):
-    x = image(rng, len(kernel)) - 3.0  # a padded zero would be the largest
-    op = MaxPool(kernel, stride, tuple((side, side) for side in padding), dilation)
-    assert_means(op, x, function(torch.as_tensor(x), kernel, stride, padding, dilation))
-
-
-def test_window_larger_than_the_image_is_an_error(rng):
-    with pytest.raises(ValueError, match="larger than the image"):
-        evaluate(MaxPool((8, 1), (2, 1), ((0, 0), (0, 0)), (1, 1)), [image(rng, 2)])
-
-
-INTERPOLATIONS = {
-    "nearest": ("nearest", "asymmetric", "floor", {"mode": "nearest"}),
-    "nearest-exact": ("nearest", "half_pixel", "round_prefer_ceil", {"mode": "nearest-exact"}),
-    "bilinear": ("linear", "half_pixel", "floor", {"mode": "bilinear", "align_corners": False}),
-    "bilinear by corners": ("linear", "align_corners", "floor", {"mode": "bilinear", "align_corners": True}),
-}
-
-
-@pytest.mark.parametrize(
-    "size", [{"scales": (2.0, 0.5)}, {"scales": (1.5, 3.25)}, {"scales": (2.5,)}, {"sizes": (5, 1)}, {"sizes": (16,)}], ids=str
-)
-@pytest.mark.parametrize(("mode", "coordinates", "rounding", "arguments"), INTERPOLATIONS.values(), ids=INTERPOLATIONS)
-def test_resize_is_torch_interpolate(rng, mode, coordinates, rounding, arguments, size):
-    x = image(rng, 2)
-    given = size.get("scales"), size.get("sizes")
-    factor, extents = (None if item is None else item if len(item) == 2 else item[0] for item in given)
-    expected = F.interpolate(torch.as_tensor(x), size=extents, scale_factor=factor, **arguments)
-    assert_means(Resize(mode, coordinates, rounding, **size), x, expected)
-
-
-@pytest.mark.parametrize("axes", [1, 3])
-def test_resize_of_other_ranks_is_torch_interpolate(rng, axes):
-    x, mode = image(rng, axes), {1: "linear", 3: "trilinear"}[axes]
-    expected = F.interpolate(torch.as_tensor(x), scale_factor=2, mode=mode, align_corners=False)
-    assert_means(Resize("linear", "half_pixel", "floor", scales=(2.0,)), x, expected)
-
-
-def test_space_to_depth_is_torch_pixel_unshuffle_and_by_pixels_first_what_onnx_specifies(rng):
-    x = rng.normal(size=(2, 3, 6, 8))
-    assert_means(SpaceToDepth(2, "CRD"), x, F.pixel_unshuffle(torch.as_tensor(x), 2))
-    specified = x.reshape(2, 3, 3, 2, 4, 2).transpose(0, 3, 5, 1, 2, 4).reshape(2, 12, 3, 4)
-    assert_means(SpaceToDepth(2, "DCR"), x, torch.as_tensor(specified))
 
 
 def test_scale_acts_on_its_axis_or_on_everything(rng):

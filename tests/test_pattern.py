@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from repcompiler.joins import addition_tree
 from repcompiler.ops import BatchNorm, Conv, Identity, Linear, Scale, Sum
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
-from repcompiler.pattern import Match, addition_tree, linear, linear_after, one_of
+from repcompiler.pattern import Match, linear, linear_after, one_of
 from repcompiler.region import Scope, regions
 from repcompiler.testing import build, opaque, random_batch_norm, random_conv, random_linear, random_scale, relu
 

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repcompiler.cost import OBJECTIVES
-from repcompiler.ir import Graph, Value
 from repcompiler.ops import AvgPool, BatchNorm, Concat, Conv, Identity, Pad, Scale, Select, Subsample, Sum
 from repcompiler.passes import PASSES
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
@@ -278,77 +277,3 @@ def test_any_network_is_rewritten_to_an_end_exactly_and_grows_in_nothing(graph, 
 def test_certificate_agrees_with_every_rewrite_of_any_network(graph):
     log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
     assert not [declined for declined in log.declined if "its own check failed" in declined.reason]
-
-
-def chain(length, *ops):
-    """`ops` in turn, `length` times in all."""
-    graph, value = Graph(), Value("x", (None, 4, 16, 16))
-    graph.inputs.append(value)
-    for index in range(length):
-        op = ops[index % len(ops)]
-        value, before = Value(f"v{index}", op.infer_shape([value.shape])), value
-        graph.add(op, [before], [value])
-    graph.outputs.append(value)
-    return graph
-
-
-def test_deep_graphs_are_rewritten_without_recursion(rng):
-    scales, fences = chain(5_000, random_scale(rng, 4)), chain(20_000, relu)
-    assert len(rewritten(scales).steps) == 4_999
-    assert not rewritten(fences).steps
-    assert len(rewritten(chain(20_000, Identity())).steps) == 19_999
-
-
-def test_long_chain_of_what_cannot_merge_ends(rng):
-    graph = chain(40, random_conv(rng, 4, 4, 3, padding=1))
-    log = rewritten(graph)
-    assert not log.steps
-    assert len(log.declined) == 39
-
-
-def test_wide_sum_of_branches_becomes_one(rng):
-    graph = build(lambda x: Sum((1,) * 40)(*(random_conv(rng, 4, 4, 3, padding=1)(x) for _ in range(40))), x=IMAGE)
-    assert len(check_pass(PASSES, graph).steps) == 39
-    assert len(graph.nodes) == 1
-
-
-def test_value_with_several_readers_goes_once_all_of_them_take_it_in(rng):
-    def block(x, last):
-        shared = random_batch_norm(rng, 4)(x)
-        return {"a": random_conv(rng, 4, 4, 3)(shared), "b": random_conv(rng, 4, 8, 1)(shared), "c": last(shared)}
-
-    graph = build(lambda x: block(x, random_conv(rng, 4, 2, 1)), x=IMAGE)
-    log = check_pass(PASSES, graph)
-    assert [node.op.kind for node in graph.nodes] == ["Conv"] * 3
-    assert [(step.rule, step.root) for step in log.steps] == [("fold_batch_norm_before_conv", root) for root in "abc"]
-    graph = build(lambda x: block(x, relu), x=IMAGE)
-    assert not check_pass(PASSES, graph).steps
-
-
-def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
-    def fork(x):
-        shared = random_batch_norm(rng, 4)(x)
-        return {"a": random_conv(rng, 4, 4, 1)(shared), "b": random_conv(rng, 4, 4, 1)(shared)}
-
-    rule = next(rule for rule in PASSES if rule.name == "fold_batch_norm_before_conv")
-    log = Rewriter(build(fork, x=IMAGE), [rule], OBJECTIVES["plain"], banned={(rule.name, "b")}).run()
-    assert not log.steps
-    assert {declined.reason for declined in log.declined} == {
-        "'batchnorm1' is read more than once",
-        "it was reverted: verification failed with it",
-    }
-
-
-def test_rewriting_ends_even_where_two_rules_undo_each_other(rng, monkeypatch):
-    @rewrite(BatchNorm.of("x", name="norm"))
-    def there(x, norm):
-        return Scale(norm.gamma, norm.beta)(x)
-
-    @rewrite(Scale.of("x", name="scale"))
-    def back(x, scale):
-        return BatchNorm(scale.scale, scale.shift, 0 * scale.scale, 0 * scale.scale + 1, 0.0)(x)
-
-    monkeypatch.setattr(Rewriter, "_saved", lambda *_: 1.0)  # estimates that contradict each other
-    log = Rewriter(build(lambda x: random_batch_norm(rng, 4)(x), x=IMAGE), [there, back], OBJECTIVES["plain"]).run()
-    assert len(log.steps) == 512
-    assert log.declined[-1].reason == "this value was rewritten 512 times"

@@ -64,7 +64,8 @@ class Sum(Op):
     @classmethod
     def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
         """A pattern that matches two terms of an addition tree, whatever else is added."""
-        from repcompiler.pattern import LinearPattern, SumPattern
+        from repcompiler.joins import SumPattern
+        from repcompiler.pattern import LinearPattern
 
         first, second = operands
         if not (isinstance(first, LinearPattern) and isinstance(second, LinearPattern)):

@@ -64,7 +64,8 @@ class Concat(Op):
     @classmethod
     def of(cls, *operands: str | Pattern, name: str = "") -> RootPattern:
         """A pattern that matches neighbours in a concatenation which are linear in one value, whatever else it joins."""
-        from repcompiler.pattern import ConcatPattern, LinearPattern
+        from repcompiler.joins import ConcatPattern
+        from repcompiler.pattern import LinearPattern
 
         (branches,) = operands
         if not isinstance(branches, LinearPattern):

@@ -1,0 +1,43 @@
+"""A value with several readers goes once all of them take it in, and not before."""
+
+import numpy as np
+import pytest
+
+from repcompiler.cost import OBJECTIVES
+from repcompiler.passes import PASSES
+from repcompiler.rewriter import Rewriter
+from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, relu
+
+IMAGE = (None, 4, None, None)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_value_with_several_readers_goes_once_all_of_them_take_it_in(rng):
+    def block(x, last):
+        shared = random_batch_norm(rng, 4)(x)
+        return {"a": random_conv(rng, 4, 4, 3)(shared), "b": random_conv(rng, 4, 8, 1)(shared), "c": last(shared)}
+
+    graph = build(lambda x: block(x, random_conv(rng, 4, 2, 1)), x=IMAGE)
+    log = check_pass(PASSES, graph)
+    assert [node.op.kind for node in graph.nodes] == ["Conv"] * 3
+    assert [(step.rule, step.root) for step in log.steps] == [("fold_batch_norm_before_conv", root) for root in "abc"]
+    graph = build(lambda x: block(x, relu), x=IMAGE)
+    assert not check_pass(PASSES, graph).steps
+
+
+def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
+    def fork(x):
+        shared = random_batch_norm(rng, 4)(x)
+        return {"a": random_conv(rng, 4, 4, 1)(shared), "b": random_conv(rng, 4, 4, 1)(shared)}
+
+    rule = next(rule for rule in PASSES if rule.name == "fold_batch_norm_before_conv")
+    log = Rewriter(build(fork, x=IMAGE), [rule], OBJECTIVES["plain"], banned={(rule.name, "b")}).run()
+    assert not log.steps
+    assert {declined.reason for declined in log.declined} == {
+        "'batchnorm1' is read more than once",
+        "it was reverted: verification failed with it",
+    }

@@ -1,0 +1,105 @@
+"""The meaning of activations, maxima and interpolations, against torch in float64."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from repcompiler.interpreter import evaluate
+from repcompiler.ops import (
+    Clip,
+    MaxPool,
+    PRelu,
+    Relu,
+    Resize,
+    SpaceToDepth,
+)
+
+EXTENTS = (7, 10, 6)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def image(rng, axes, channels=4):
+    return rng.normal(size=(2, channels, *EXTENTS[:axes]))
+
+
+def assert_means(op, x, expected):
+    [actual] = evaluate(op, [x])
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected.numpy(), rtol=0, atol=1e-12)
+    assert op.infer_shape([x.shape]) == tuple(expected.shape)
+    assert op.infer_shape([(None, *x.shape[1:])]) == (None, *expected.shape[1:])
+
+
+ACTIVATIONS = {
+    "Relu": (Relu(), F.relu),
+    "Clip": (Clip(-0.5, 0.75), lambda x: F.hardtanh(x, -0.5, 0.75)),
+    "Clip from below": (Clip(0.2, np.inf), lambda x: x.clamp(min=0.2)),
+    "Clip by bounds that cross": (Clip(0.5, -0.5), lambda x: x.clamp(0.5, -0.5)),
+    "PRelu, one slope": (PRelu(np.array([0.3])), lambda x: F.leaky_relu(x, 0.3)),
+    "PRelu": (PRelu(np.array([0.3, -1.0, 2.0, 0.0])), lambda x: F.prelu(x, torch.tensor([0.3, -1.0, 2.0, 0.0], dtype=x.dtype))),
+}
+
+
+@pytest.mark.parametrize(("op", "function"), ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_activation_is_that_of_torch(rng, op, function):
+    x = image(rng, 2)
+    assert_means(op, x, function(torch.as_tensor(x)))
+
+
+@pytest.mark.parametrize(
+    ("function", "kernel", "stride", "padding", "dilation"),
+    [
+        (F.max_pool1d, (3,), (2,), (1,), (1,)),
+        (F.max_pool2d, (3, 2), (1, 2), (1, 0), (1, 1)),
+        (F.max_pool2d, (2, 3), (2, 1), (0, 0), (3, 2)),
+        (F.max_pool3d, (2, 3, 1), (1, 2, 3), (1, 1, 0), (1, 1, 1)),
+    ],
+)
+def test_maximum_is_torch_max_pool(rng, function, kernel, stride, padding, dilation):
+    x = image(rng, len(kernel)) - 3.0  # a padded zero would be the largest
+    op = MaxPool(kernel, stride, tuple((side, side) for side in padding), dilation)
+    assert_means(op, x, function(torch.as_tensor(x), kernel, stride, padding, dilation))
+
+
+def test_window_larger_than_the_image_is_an_error(rng):
+    with pytest.raises(ValueError, match="larger than the image"):
+        evaluate(MaxPool((8, 1), (2, 1), ((0, 0), (0, 0)), (1, 1)), [image(rng, 2)])
+
+
+INTERPOLATIONS = {
+    "nearest": ("nearest", "asymmetric", "floor", {"mode": "nearest"}),
+    "nearest-exact": ("nearest", "half_pixel", "round_prefer_ceil", {"mode": "nearest-exact"}),
+    "bilinear": ("linear", "half_pixel", "floor", {"mode": "bilinear", "align_corners": False}),
+    "bilinear by corners": ("linear", "align_corners", "floor", {"mode": "bilinear", "align_corners": True}),
+}
+
+
+@pytest.mark.parametrize(
+    "size", [{"scales": (2.0, 0.5)}, {"scales": (1.5, 3.25)}, {"scales": (2.5,)}, {"sizes": (5, 1)}, {"sizes": (16,)}], ids=str
+)
+@pytest.mark.parametrize(("mode", "coordinates", "rounding", "arguments"), INTERPOLATIONS.values(), ids=INTERPOLATIONS)
+def test_resize_is_torch_interpolate(rng, mode, coordinates, rounding, arguments, size):
+    x = image(rng, 2)
+    given = size.get("scales"), size.get("sizes")
+    factor, extents = (None if item is None else item if len(item) == 2 else item[0] for item in given)
+    expected = F.interpolate(torch.as_tensor(x), size=extents, scale_factor=factor, **arguments)
+    assert_means(Resize(mode, coordinates, rounding, **size), x, expected)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_resize_of_other_ranks_is_torch_interpolate(rng, axes):
+    x, mode = image(rng, axes), {1: "linear", 3: "trilinear"}[axes]
+    expected = F.interpolate(torch.as_tensor(x), scale_factor=2, mode=mode, align_corners=False)
+    assert_means(Resize("linear", "half_pixel", "floor", scales=(2.0,)), x, expected)
+
+
+def test_space_to_depth_is_torch_pixel_unshuffle_and_by_pixels_first_what_onnx_specifies(rng):
+    x = rng.normal(size=(2, 3, 6, 8))
+    assert_means(SpaceToDepth(2, "CRD"), x, F.pixel_unshuffle(torch.as_tensor(x), 2))
+    specified = x.reshape(2, 3, 3, 2, 4, 2).transpose(0, 3, 5, 1, 2, 4).reshape(2, 12, 3, 4)
+    assert_means(SpaceToDepth(2, "DCR"), x, torch.as_tensor(specified))
