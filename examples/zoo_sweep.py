@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +94,7 @@ def outcome(row: Row) -> str:
     return f"{row['source']} {row['name']}: {times} {errors}".strip()
 
 
-def sweep(entries: Iterable[Entry], again: bool, seconds: float) -> None:
+def sweep(entries: Iterable[Entry], again: bool, seconds: float, jobs: int) -> None:
     """Measure what has no row of these versions, with the compiler as it is now, whatever is edited meanwhile."""
     rows, current = load(), versions()
     missing = [entry for entry in entries if again or rows.get((entry.source, entry.name), {}).get("versions") != current]
@@ -103,12 +104,12 @@ def sweep(entries: Iterable[Entry], again: bool, seconds: float) -> None:
         for part in COMPILER:
             shutil.copytree(ROOT / part, Path(compiler) / part, symlinks=True)
         task = progress.add_task("", total=len(missing))
-        for entry in missing:
-            progress.update(task, description=entry.name)
-            row = {**measure(entry, seconds, Path(compiler)), "versions": current}
-            print(json.dumps(row), file=file, flush=True)
-            progress.console.print(outcome(row), markup=False, highlight=False)
-            progress.advance(task)
+        with ThreadPoolExecutor(jobs) as pool:  # of threads: each only waits for a process
+            for done in as_completed([pool.submit(measure, entry, seconds, Path(compiler)) for entry in missing]):
+                row = {**done.result(), "versions": current}
+                print(json.dumps(row), file=file, flush=True)
+                progress.console.print(outcome(row), markup=False, highlight=False)
+                progress.update(task, description=row["name"], advance=1)
 
 
 def tidy() -> list[Row]:
@@ -126,13 +127,14 @@ def main() -> None:
     parser.add_argument("--family", default="", help="modules or families, separated by commas")
     parser.add_argument("--again", action="store_true", help="also what has a row")
     parser.add_argument("--page", action="store_true", help="write the page from the rows there are (no sweep may be running)")
+    parser.add_argument("--jobs", type=int, default=1, help="networks at a time, a core each; latencies disturb each other")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for one network")
     arguments = parser.parse_args()
     only, family = ([name for name in text.split(",") if name] for text in (arguments.only, arguments.family))
     try:
         if not arguments.page:
             entries = families(family, only)
-            sweep((entry for entry in entries if entry.parameters <= LARGEST), arguments.again, arguments.seconds)
+            sweep((entry for entry in entries if entry.parameters <= LARGEST), arguments.again, arguments.seconds, arguments.jobs)
     finally:
         PAGE.write_text(page(tidy(), f"{platform.machine()}, {os.cpu_count()} cores"))
 
