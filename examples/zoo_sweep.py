@@ -134,7 +134,8 @@ def main() -> None:
     try:
         if not arguments.page:
             entries = families(family, only)
-            sweep((entry for entry in entries if entry.parameters <= LARGEST), arguments.again, arguments.seconds, arguments.jobs)
+            small = [entry for entry in entries if entry.parameters <= LARGEST]
+            sweep(small, arguments.again, arguments.seconds, arguments.jobs)
     finally:
         PAGE.write_text(page(tidy(), f"{platform.machine()}, {os.cpu_count()} cores"))
 
