@@ -21,7 +21,7 @@ from typing import Any
 from repcompiler.certificate import certify
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, Linear, Op
+from repcompiler.ops import Conv, ConvTranspose, Linear, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, outline
@@ -30,6 +30,8 @@ Result = Expr | Value | tuple[Expr, ...] | None
 
 OFTEN = 512
 """Rewrites of one value after which it is left as it is."""
+WEIGHTED = (Conv, ConvTranspose, Linear)
+"""What is not computed twice for the sake of two readers."""
 READERS = 16
 """Readers of one value that may be rewritten at once."""
 
@@ -192,6 +194,8 @@ class Rewriter:
             if parts == ():
                 return None
             terms[site] = self._cheapest(site, found, parts)
+        if len(sites) > 1 and sum(map(_weights, terms.values())) > sum(isinstance(n.op, WEIGHTED) for n in _spanned(sites)):
+            refuse("it would be computed for each of its readers")
         saved = self._saved(sites, terms) / len(sites)
         added: list[Node] = []
         for site, term in terms.items():
@@ -252,8 +256,7 @@ class Rewriter:
 
     def _saved(self, sites: Sites, terms: Mapping[Node, Expr | Value | None]) -> float:
         """How much the cost falls; refuses where it does not."""
-        nodes = dict.fromkeys(node for root, match in sites.items() for node in _inside(root, match))
-        costs, counts = zip(*map(self.objective.of_node, nodes), strict=True)
+        costs, counts = zip(*map(self.objective.of_node, _spanned(sites)), strict=True)
         before, count = sum(costs), sum(counts)
         after, new_count = (sum(column) for column in zip(*map(self._cost, terms, terms.values()), strict=True))
         if (after, new_count) >= (before, count) and any(isinstance(term, Expr) for term in terms.values()):
@@ -281,6 +284,16 @@ class Rewriter:
 def _inside(root: Node, match: Match) -> dict[Node, None]:
     """The nodes that a match spans."""
     return dict.fromkeys([root, *(value.producer for value in match.interior if value.producer is not None)])
+
+
+def _spanned(sites: Sites) -> dict[Node, None]:
+    """The nodes that all matches span, each once."""
+    return dict.fromkeys(node for root, match in sites.items() for node in _inside(root, match))
+
+
+def _weights(term: Expr | Value | None) -> int:
+    """Operations with weights in an expression."""
+    return isinstance(term.op, WEIGHTED) + sum(map(_weights, term.operands)) if isinstance(term, Expr) else 0
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

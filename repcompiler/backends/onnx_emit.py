@@ -50,6 +50,8 @@ class Emit:
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
         self.output = output
         self.name = anchor.name
+        self.heir = output.origin is not None and len(anchor.outputs) == 1
+        """Whether the first node bears the old one's name: of several outputs, each would want it."""
         self.fresh = fresh
         self.dtype = onnx_ir.DataType.FLOAT if output.dtype == "undefined" else _data_type(output.dtype)
         self.nodes: list[onnx_ir.Node] = []
@@ -93,8 +95,7 @@ class Emit:
 
     def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:
         attrs = onnx_ir.convenience.convert_attributes(attributes)
-        inherits = self.output.origin is not None and not self.nodes  # one node alone may bear the old one's name
-        name = self.name if inherits or not self.name else self.fresh(self.name)
+        name = self.name if not self.name or (self.heir and not self.nodes) else self.fresh(self.name)
         shape = None if self.output.shape is None else onnx_ir.Shape(self.output.shape)
         result = onnx_ir.Value(name=self.fresh(self.output.name), type=onnx_ir.TensorType(self.dtype), shape=shape)
         self.nodes.append(onnx_ir.Node("", kind, inputs, attrs, outputs=[result], name=name))

@@ -49,7 +49,7 @@ def test_another_selection_stays(expect, body, becomes, options):
 
 
 @table(
-    case("both parts read", "s, t = Split<axis=1>(c)", "Conv Conv Mul Relu"),
+    case("both parts read", "s, t = Split<axis=1>(c)", "Conv Mul Relu Split"),
     case("one part read twice", "s, u = Split<axis=1>(c) t = Neg(s)", "Conv Mul Neg Relu"),
     case("the whole read too", "s, u = Split<axis=1>(c) p = Neg(c) t, v = Split<axis=1>(p)", "Conv Mul Neg Relu Split Split"),
 )
@@ -138,3 +138,15 @@ def test_what_is_written_for_channels_is_valid_in_every_operator_set(check, mode
     select = "Split<axis=1, split=[3,5]>(x)" if opset < 13 else "Split<axis=1>(x, [3,5])"
     body = f"a, b = {select} c = Gather<axis=1>(b, [2,0,2]) d = Gather<axis=1>(c, [2,1]) e = Concat<axis=1>(a, d) y = Relu(e)"
     assert check(model(body, x="N,8,H,W", opset=opset))[1].verification.checked
+
+
+def test_nodes_that_take_the_place_of_one_have_names_of_their_own(check, model, operators):
+    body = "q = Relu(x) g = Gather<axis=1>(q, [3,2,1,0]) s, t = Split<axis=1>(g) r = Relu(s) y = Mul(r, t)"
+    source = model(body, x="N,4,6,7", y="N,2,6,7")
+    for index, node in enumerate(source.graph.node):
+        node.name = f"{node.op_type} {index}"
+    result, report = check(source)
+    assert operators(result) == "Gather Gather Mul Relu Relu"
+    names = [node.name for node in result.graph.node]
+    assert len(set(names)) == len(names)
+    assert report.verification.checked
