@@ -87,8 +87,8 @@ class Emit:
         """A new constant, rounded to the type of the result (integers as they are)."""
         name = self.fresh(f"{self.output.name}{suffix}")
         if dtype is None and array.dtype.kind in "fV":
-            array = np.ascontiguousarray(array.astype(self.dtype.numpy()))
-        tensor = onnx_ir.Tensor(np.ascontiguousarray(array), dtype=dtype, name=name)
+            array = array.astype(self.dtype.numpy(), order="C")
+        tensor = onnx_ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=name)
         value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
         self.initializers.append(value)
         return value
@@ -102,7 +102,7 @@ class Emit:
         return result
 
     def _constant(self, op: Constant) -> onnx_ir.Value:
-        return self._node("Constant", value=onnx_ir.Tensor(np.ascontiguousarray(op.array)))
+        return self._node("Constant", value=onnx_ir.Tensor(np.asarray(op.array, order="C")))
 
     def _weights(self, op: Conv | ConvTranspose | Linear) -> list[onnx_ir.Value]:
         weight = self.initializer(".weight", op.weight)

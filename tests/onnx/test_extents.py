@@ -80,3 +80,10 @@ def test_what_depends_on_the_batch_is_not(model, arithmetic):
 def test_a_constant_that_one_node_reads_twice_keeps_its_places(model):
     body = "s = Shape(x) t = Slice(s, zero, pair, zero) d = Gather(t, i1) y = Cast<to=1>(d)"
     assert constant(model(body, x="N,6,H,W", y="", **NUMBERS), "d") == 6
+
+
+def test_a_number_without_axes_is_folded_as_one(model, check, operators):
+    body = "s = Shape(x) c = Gather(s, i1) d = Div(c, two) e = Unsqueeze(d, zero) t = Expand(k, e) y = Mul(x, t)"
+    result, report = check(model(body, x="N,6,3,3", y="N,6,3,3", k=np.ones(1, "f"), **NUMBERS))
+    assert not report.reverted
+    assert report.verification.checked
