@@ -227,6 +227,9 @@ def _into_transpose(op: Transpose, term: Expr, scale: Scale, axis: int | None) -
 
 def _reshaped(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: bool = False) -> Scale:
     """The scale on the other side of a reshape of `shape`, which may join its axis with others; `back`: on the operand."""
+    ends = len(op.target) - 1, len(shape or ()) - 1
+    if shape and shape[-1] == op.target[-1] and axis == ends[not back]:  # of tokens the last axis stays
+        return replace(scale, axis=ends[back])
     result = None if shape is None else op.resolve(shape)
     if shape is None or result is None or axis < 1:
         refuse("the reshape moves an axis whose extent is not known")

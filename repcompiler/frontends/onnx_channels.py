@@ -85,10 +85,14 @@ def reshape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def flatten(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """All axes but the batch as one."""
+    """All axes but the batch as one, or all but the last (tokens)."""
     x = lift.data(node)
-    rest = None if x.shape is None else x.shape[1:]
-    if rest is None or attribute(node, "axis", 1) not in (1, -len(rest)):
+    if x.shape is None or len(x.shape) < 2:
+        return None
+    rest, axis = x.shape[1:], attribute(node, "axis", 1) % len(x.shape)
+    if axis == len(rest) > 1 and isinstance(rest[-1], int):
+        return Lifted(Reshape((-1, rest[-1])), (x,))
+    if axis != 1:
         return None
     known = [size for size in rest if isinstance(size, int)]
     return Lifted(Reshape((0, prod(known) if len(known) == len(rest) else -1)), (x,))

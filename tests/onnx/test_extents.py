@@ -84,6 +84,30 @@ def test_a_constant_that_one_node_reads_twice_keeps_its_places(model):
 
 def test_a_number_without_axes_is_folded_as_one(model, check, operators):
     body = "s = Shape(x) c = Gather(s, i1) d = Div(c, two) e = Unsqueeze(d, zero) t = Expand(k, e) y = Mul(x, t)"
-    result, report = check(model(body, x="N,6,3,3", y="N,6,3,3", k=np.ones(1, "f"), **NUMBERS))
+    _, report = check(model(body, x="N,6,3,3", y="N,6,3,3", k=np.ones(1, "f"), **NUMBERS))
     assert not report.reverted
+    assert report.verification.checked
+
+
+def test_what_only_computed_a_known_shape_goes(model, check, operators):
+    result, report = check(model(f"{SHUFFLE.replace('y = Conv', 'z = Conv')} y = Relu(z)", x="N,6,H,7", y="N,4,H,7", **NUMBERS))
+    assert "fold_extents" in report.counts()
+    assert not {"Shape", "Concat", "Unsqueeze"} & set(operators(result).split())
+    assert report.verification.checked
+
+
+def test_a_shape_that_something_else_reads_stays(model, check, operators):
+    body = "s = Shape(x) r = Reshape(x, s) t = Cast<to=1>(s) u = ReduceSum<keepdims=0>(t) v = Relu(r) y = Mul(v, u)"
+    result, report = check(model(body, x="N,6,H,7", y="N,6,H,7"))
+    assert "Shape" in operators(result)
+    assert report.verification.checked
+
+
+def test_a_norm_of_flattened_tokens_folds_into_the_layer_before(model, check, operators):
+    body = """
+        l = MatMul(x, w_8x6)  f = Flatten<axis=2>(l)  n = BatchNormalization(f, g_6, b_6, m_6, var_6)
+        s = Shape(l)  r = Reshape(n, s)  y = Relu(r)
+    """
+    result, report = check(model(body, x="N,5,8", y="N,5,6"))
+    assert "BatchNormalization" not in operators(result)
     assert report.verification.checked

@@ -7,8 +7,6 @@ from repcompiler.passes.eliminate_reshape import eliminate_reshape
 from repcompiler.printer import render
 from repcompiler.testing import build, check_pass, random_conv, relu
 
-REASON = "it moves numbers, or gives them another shape, as far as the extents tell"
-
 
 def test_transposition_and_reshape_that_move_nothing_go(rng):
     conv = random_conv(rng, 4, 8, 3, padding=1)
@@ -52,14 +50,14 @@ def test_numbers_that_move_or_take_another_shape_stay(shape, perm, target):
     graph = build(lambda x: relu(Reshape(target)(Transpose(perm)(x))), x=shape)
     log = check_pass(eliminate_reshape, graph)
     assert not log.steps
-    assert {declined.reason for declined in log.declined} == {REASON}
+    assert not log.declined
 
 
 @pytest.mark.parametrize(("shape", "target"), [((2, 4, 5), (2, 5, 4)), ((2, 4, 5), (0, -1)), ((None, None, 5), (0, -1, 5))])
 def test_reshape_to_another_or_an_unknown_shape_stays(shape, target):
     log = check_pass(eliminate_reshape, build(lambda x: relu(Reshape(target)(x)), x=shape))
     assert not log.steps
-    assert log.declined[0].reason == REASON
+    assert not log.declined
 
 
 def test_reshape_whose_result_is_an_output_stays():
