@@ -168,8 +168,8 @@ class Reference:
                 yield {spec.name: _random(spec, shape, rng) for spec, shape in zip(specs, shapes, strict=True)}
                 if len(self.samples) > before:
                     break
-            if all(isinstance(dim, int) for spec in specs for dim in spec.shape or ()):
-                return  # one fixed shape: nothing else to try
+            if all(isinstance(dim, int) for spec in specs for dim in (spec.shape or ())[1:]):
+                return  # one fixed size, if of any number of images: nothing else to try
 
 
 def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
