@@ -39,6 +39,11 @@ def float64(array: Array) -> Array:
     return xp.astype(array, xp.float64)
 
 
+def factor(array: Array) -> Array:
+    """`array` as a factor of a float64 array: as it is where the product will be float64 anyhow, which spares a copy."""
+    return array if array.dtype in (namespace(array).float32, namespace(array).float64) else float64(array)
+
+
 def zeros_like(array: Array, shape: Sequence[int]) -> Array:
     """Float64 zeros of `shape`, where `array` lives."""
     xp = namespace(array)
@@ -64,33 +69,31 @@ def affine(op: Affine, channels: int) -> tuple[Array, Array]:
     return broadcast(op.scale, channels), broadcast(op.shift, channels)
 
 
-def rows(vector: Array, like: Array) -> Array:
-    """`vector` (O,) shaped (O, 1, ..., 1) to scale the rows of a kernel."""
-    return namespace(vector).reshape(vector, (-1,) + (1,) * (like.ndim - 1))
-
-
 def scale_outputs(op: LinearOp, t: Array, s: Array) -> LinearOp:
     """t * op(x) + s:  W' = t W (by output channel),  b' = t b + s."""
-    weight, bias = float64(op.weight), t * float64(op.bias) + s
-    if not isinstance(op, ConvTranspose):
-        return replace(op, weight=rows(t, weight) * weight, bias=bias)
-    xp = namespace(weight)
-    grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, I/g, O/g, *k): outputs are axes 0 and 2
-    factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
-    return replace(op, weight=xp.reshape(grouped * factors, weight.shape), bias=bias)
+    weight, bias = factor(op.weight), t * float64(op.bias) + s
+    columns = isinstance(op, ConvTranspose) and op.groups  # (I, O/g, *k)
+    return replace(op, weight=_scale_columns(weight, t, columns) if columns else _scale_rows(weight, t), bias=bias)
 
 
 def scale_inputs(op: LinearOp, t: Array) -> LinearOp:
     """op(t x), without the bias that a shift would bring:  W' = W t (by input channel)."""
-    weight = float64(op.weight)
+    weight = factor(op.weight)
     if isinstance(op, ConvTranspose):
-        return replace(op, weight=rows(t, weight) * weight)
-    if isinstance(op, Linear):
-        return replace(op, weight=weight * t)
+        return replace(op, weight=_scale_rows(weight, t))
+    return replace(op, weight=weight * t if isinstance(op, Linear) else _scale_columns(weight, t, op.groups))
+
+
+def _scale_rows(weight: Array, t: Array) -> Array:
+    """A kernel (rows, columns, *k) times t (rows,)."""
+    return namespace(t).reshape(t, (-1,) + (1,) * (weight.ndim - 1)) * weight
+
+
+def _scale_columns(weight: Array, t: Array, groups: int) -> Array:
+    """A kernel (rows, columns/groups, *k) times t (columns,): the columns of a group are those of its rows alone."""
     xp = namespace(weight)
-    grouped = xp.reshape(weight, (op.groups, -1, *weight.shape[1:]))  # (g, O/g, I/g, *k): inputs are axes 0 and 2
-    factors = xp.reshape(t, (op.groups, 1, -1) + (1,) * (weight.ndim - 2))
-    return replace(op, weight=xp.reshape(grouped * factors, weight.shape))
+    factors = xp.reshape(t, (groups, 1, -1) + (1,) * (weight.ndim - 2))
+    return xp.reshape(xp.reshape(weight, (groups, -1, *weight.shape[1:])) * factors, weight.shape)
 
 
 def constant_response(op: Conv | Linear, s: Array) -> Array:

@@ -91,14 +91,17 @@ def compile_document(
         graph.dissolve()
         return fork, log
 
+    before = source.statistics()
+    reference: Reference | None = None
+    if verify:  # first, for what it needs is free again when the weights are merged
+        progress("running the source in double precision")
+        reference = Reference(source)
     progress("rewriting")
     result, log = attempt(frozenset())
     banned: frozenset[Site] = frozenset()
     verification: Verification | None = None
-    reference: Reference | None = None
-    while verify:
+    while reference is not None:
         progress("verifying")
-        reference = reference or Reference(source)
         verification = reference.compare(result)
         if not verification.checked and log.steps and not certified:
             progress("the model cannot be compared as a whole: checking each rewrite by itself")
@@ -113,7 +116,7 @@ def compile_document(
         progress("looking for the rewrite to blame")
         banned |= {_blame(reference, log, banned, attempt)}
         result, log = attempt(banned)
-    report.fill(source, result, log, objective, verification, banned)
+    report.fill(before, result.statistics(), log, objective, verification, banned)
     return result
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import onnx
 
@@ -74,18 +74,55 @@ def structure(buffer: memoryview) -> tuple[bytes, dict[int, slice]]:
     return b"".join([*around, message(GRAPH, parts)]), places
 
 
-def write(file: BinaryIO, model: onnx.ModelProto, initializers: Sequence[bytes]) -> None:
+class Data(Protocol):
+    """An array that writes itself to a file."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def tofile(self, file: BinaryIO) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor's message around the data that is written straight from where it lies; whole in `before` without such data."""
+
+    before: bytes
+    data: Data | None = None
+    after: bytes = b""
+
+    @classmethod
+    def around(cls, proto: onnx.TensorProto, data: Data) -> Tensor:
+        """The message `proto`, which has no raw data, with that of `data`."""
+        plain = proto.SerializeToString()
+        middle = next((field.start for field in fields(plain, 0, len(plain)) if field.number > RAW_DATA), len(plain))
+        return cls(plain[:middle] + _key(RAW_DATA, data.nbytes), data, plain[middle:])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message."""
+        return len(self.before) + (0 if self.data is None else self.data.nbytes) + len(self.after)
+
+    def write(self, file: BinaryIO) -> None:
+        """Append it to a file."""
+        file.write(self.before)
+        if self.data is not None:
+            self.data.tofile(file)
+        file.write(self.after)
+
+
+def write(file: BinaryIO, model: onnx.ModelProto, initializers: Sequence[Tensor]) -> None:
     """Write `model`, which has no initializers, with these: the same bytes as if it had them."""
     plain = model.SerializeToString()
     graph = next(field for field in fields(plain, 0, len(plain)) if field.number == GRAPH)
     inner = fields(plain, graph.value, graph.end)
     middle = next((field.start for field in inner if field.number > INITIALIZER), graph.end)
-    headers = [_key(INITIALIZER, len(tensor)) for tensor in initializers]
-    size = graph.end - graph.value + sum(map(len, headers)) + sum(map(len, initializers))
+    headers = [_key(INITIALIZER, tensor.size) for tensor in initializers]
+    size = graph.end - graph.value + sum(map(len, headers)) + sum(tensor.size for tensor in initializers)
     file.write(plain[: graph.start] + _key(GRAPH, size) + plain[graph.value : middle])
     for header, tensor in zip(headers, initializers, strict=True):
         file.write(header)
-        file.write(tensor)
+        tensor.write(file)
     file.write(plain[middle:])
 
 

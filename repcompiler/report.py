@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from repcompiler.document import Document, Statistics
+from repcompiler.document import Statistics
 from repcompiler.rewriter import Declined, Log, Step
 from repcompiler.verify import Verification
 
@@ -27,8 +27,8 @@ class Report:
 
     def fill(
         self,
-        source: Document,
-        result: Document,
+        before: Statistics,
+        after: Statistics,
         log: Log,
         objective: str,
         verification: Verification | None,
@@ -36,7 +36,7 @@ class Report:
     ) -> None:
         """Record one compilation."""
         self.objective = objective
-        self.before, self.after = source.statistics(), result.statistics()
+        self.before, self.after = before, after
         self.steps, self.declined = log.steps, log.declined
         self.reverted = sorted(reverted)
         self.verification = verification

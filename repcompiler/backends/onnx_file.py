@@ -92,15 +92,24 @@ def _save(model: onnx_ir.Model, path: Path) -> None:
         value.const_value = nothing
     proto = onnx_ir.to_proto(skeleton)
     del proto.graph.initializer[:]
-    tensors = [_serialized(value) for value in model.graph.initializers.values()]
+    tensors = [_tensor(value) for value in model.graph.initializers.values()]
     with path.open("wb") as file:
         onnx_wire.write(file, proto, tensors)
 
 
-def _serialized(value: onnx_ir.Value) -> bytes:
-    assert value.const_value is not None
-    value.const_value.name = value.name
-    return bytes(onnx_ir.to_proto(value.const_value).SerializeToString())
+def _tensor(value: onnx_ir.Value) -> onnx_wire.Tensor:
+    """An initializer, its data left where it is until it is written."""
+    tensor = value.const_value
+    assert tensor is not None
+    tensor.name = value.name
+    if type(tensor) is not onnx_ir.Tensor or tensor.nbytes < onnx_wire.LARGE:
+        return onnx_wire.Tensor(bytes(onnx_ir.to_proto(tensor).SerializeToString()))
+    empty = onnx_ir.Tensor(np.zeros(0, tensor.dtype.numpy()), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+    empty.metadata_props.update(tensor.metadata_props)
+    proto = onnx_ir.to_proto(empty)
+    proto.ClearField("raw_data")
+    proto.dims[:] = tensor.shape.numpy()
+    return onnx_wire.Tensor.around(proto, tensor)
 
 
 @contextmanager
