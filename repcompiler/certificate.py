@@ -120,7 +120,10 @@ def _of_value(value: Value, arrays: Arrays) -> NDArray:
     return arrays[value]
 
 
-def _of_expr(term: Expr | Value, arrays: Arrays) -> NDArray:
-    if isinstance(term, Value):
-        return arrays[term]
-    return np.asarray(interpreter.evaluate(term.op, [_of_expr(operand, arrays) for operand in term.operands])[0])
+def _of_expr(term: Expr, arrays: Arrays) -> NDArray:
+    """What the new expression computes, each part of it once."""
+    made: dict[Expr, NDArray] = {}
+    for part in term.parts():
+        operands = [arrays[operand] if isinstance(operand, Value) else made[operand] for operand in part.operands]
+        made[part] = np.asarray(interpreter.evaluate(part.op, operands)[0])
+    return made[term]

@@ -154,14 +154,14 @@ class Objective:
         return self.of_op(node.op, shapes, shape), launches(node.op, shape)
 
     def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
-        """(cost, operations) of an expression; `output`: the shape of the value it stands for."""
-        if not isinstance(term, Expr):
-            return 0.0, 0
-        shapes = [_size_of(operand) for operand in term.operands]
-        shape = _size_after(term.op, shapes, output)
-        parts = [self.of_term(operand) for operand in term.operands]
-        cost = self.of_op(term.op, shapes, shape) + sum(cost for cost, _ in parts)
-        return cost, launches(term.op, shape) + sum(count for _, count in parts)
+        """(cost, operations) of an expression, what it shares counted once; `output`: the shape of the value it stands for."""
+        cost, count = 0.0, 0
+        for part in term.parts() if isinstance(term, Expr) else ():
+            shapes = [_size_of(operand) for operand in part.operands]
+            shape = _size_after(part.op, shapes, output if part is term else None)
+            cost += self.of_op(part.op, shapes, shape)
+            count += launches(part.op, shape)
+        return cost, count
 
 
 def shape_of(term: Expr | Value) -> Shape | None:

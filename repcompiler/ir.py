@@ -86,12 +86,24 @@ class Node:
         return f"{results} = {self.op}({', '.join(map(repr, self.inputs))})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expr:
-    """An operation applied to operands and not yet part of a graph: what a rewrite returns."""
+    """An operation applied to operands and not yet part of a graph: what a rewrite returns.
+
+    Expressions are directed acyclic graphs, too: one that occurs twice becomes one node that is read twice.
+    """
 
     op: Op
     operands: tuple[Expr | Value, ...]
+
+    def parts(self) -> dict[Expr, None]:
+        """Every expression in this one, itself included, each once; operands first."""
+        found: dict[Expr, None] = {}
+        for operand in self.operands:
+            if isinstance(operand, Expr) and operand not in found:
+                found.update(operand.parts())
+        found[self] = None
+        return found
 
 
 class Graph:
@@ -172,19 +184,19 @@ class Graph:
             self.forwarded[output] = term
             term.shape = term.shape if term.shape is not None else output.shape
         else:
-            operands = [self._materialise(operand, output, added) for operand in term.operands]
-            added.append(self.add(term.op, operands, [output]))
+            made: dict[Expr, Value] = {}
+            for part in term.parts():
+                operands = [operand if isinstance(operand, Value) else made[operand] for operand in part.operands]
+                made[part] = output if part is term else self._between(part.op, operands, output)
+                added.append(self.add(part.op, operands, [made[part]]))
         return self.detach(root), added
 
-    def _materialise(self, term: Expr | Value, near: Value, added: list[Node]) -> Value:
-        if isinstance(term, Value):
-            return term
-        operands = [self._materialise(operand, near, added) for operand in term.operands]
+    def _between(self, op: Op, operands: list[Value], near: Value) -> Value:
+        """A new value for the result of an operation inside an expression."""
         self._fresh += 1
-        value = Value(f"{near.name}/{self._fresh}", term.op.infer_shape([x.shape for x in operands]), near.dtype)
+        value = Value(f"{near.name}/{self._fresh}", op.infer_shape([x.shape for x in operands]), near.dtype)
         if any(operand.typical is not None for operand in operands):
-            value.typical = term.op.infer_shape([operand.typical or operand.shape for operand in operands])
-        added.append(self.add(term.op, operands, [value]))
+            value.typical = op.infer_shape([operand.typical or operand.shape for operand in operands])
         return value
 
     def dissolve(self) -> None:

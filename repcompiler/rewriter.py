@@ -293,7 +293,7 @@ def _spanned(sites: Sites) -> dict[Node, None]:
 
 def _weights(term: Expr | Value | None) -> int:
     """Operations with weights in an expression."""
-    return isinstance(term.op, WEIGHTED) + sum(map(_weights, term.operands)) if isinstance(term, Expr) else 0
+    return sum(isinstance(part.op, WEIGHTED) for part in term.parts()) if isinstance(term, Expr) else 0
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
