@@ -20,6 +20,7 @@ from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.fold_extents import fold_extents
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
+from repcompiler.passes.merge_branch_with_one_that_stays import merge_branch_with_one_that_stays
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
 from repcompiler.passes.merge_conv_into_linear import merge_conv_into_linear
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
@@ -37,6 +38,7 @@ from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.select_to_conv import select_to_conv
+from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
 from repcompiler.rewriter import Pass
 
@@ -53,12 +55,14 @@ PASSES: tuple[Pass, ...] = (
     fold_batch_norm_through,
     fold_batch_norm_before_conv_through,
     fold_batch_norm_into_experts,
+    softmax_of_two_to_sigmoid,
     move_frame_before_pointwise,
     move_pointwise_after_pool,
     move_pointwise_before_resize,
     move_pointwise_behind_resize,
     merge_sequential_convs,
     merge_parallel_branches,
+    merge_branch_with_one_that_stays,
     merge_concatenated_branches,
     merge_pointwise_after_conv_transpose,
     merge_pointwise_before_conv_transpose,

@@ -1,47 +1,15 @@
-"""What each operation means, in float64 numpy: one function each, and a walk over the graph.
-
-Written for clarity and independent of `repcompiler.algebra`: it is the reference that rewrites are checked against.
-"""
+"""A walk over the graph that computes its values in float64, by what each operation means (`repcompiler.meaning`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce, singledispatch
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from repcompiler.interpolation import weights
 from repcompiler.ir import Graph, Value
-from repcompiler.ops import (
-    AvgPool,
-    BatchNorm,
-    Clip,
-    Concat,
-    Constant,
-    Conv,
-    ConvTranspose,
-    DynamicConv,
-    Frame,
-    Identity,
-    Linear,
-    MaxPool,
-    Op,
-    Opaque,
-    Pad,
-    Padding,
-    PRelu,
-    Relu,
-    Reshape,
-    Resize,
-    Scale,
-    Select,
-    SpaceToDepth,
-    Subsample,
-    Sum,
-    Transpose,
-)
+from repcompiler.meaning import meaning, wide
+from repcompiler.ops import Op, Opaque
 
 NDArray = np.ndarray[Any, Any]
 
@@ -57,12 +25,12 @@ def trace(graph: Graph, feeds: Mapping[Value, NDArray], kept: Iterable[Value] = 
     order = graph.topological()
     keep = {*kept, *graph.outputs}
     last = {value: index for index, node in enumerate(order) for value in node.inputs}
-    live: dict[Value, NDArray] = {value: _wide(array) for value, array in feeds.items()}
+    live: dict[Value, NDArray] = {value: wide(array) for value, array in feeds.items()}
     yield from live.items()
     for index, node in enumerate(order):
         if all(value.constant is not None for value in node.outputs):
             continue  # parameters: read through `Value.constant` by whoever wants them
-        arrays = [live[value] if value in live else _wide(_constant(value)) for value in node.inputs]
+        arrays = [live[value] if value in live else wide(_constant(value)) for value in node.inputs]
         for value, array in zip(node.outputs, evaluate(node.op, arrays), strict=True):
             live[value] = array
             yield value, array
@@ -71,7 +39,7 @@ def trace(graph: Graph, feeds: Mapping[Value, NDArray], kept: Iterable[Value] = 
                 live.pop(value, None)
     for value in graph.outputs:
         if value not in live:
-            yield value, _wide(_constant(value))
+            yield value, wide(_constant(value))
 
 
 def evaluate(op: Op, arrays: Sequence[NDArray]) -> Sequence[NDArray]:
@@ -79,210 +47,11 @@ def evaluate(op: Op, arrays: Sequence[NDArray]) -> Sequence[NDArray]:
     if isinstance(op, Opaque):
         if op.evaluate is None:
             raise ValueError(f"{op.kind} cannot be evaluated here")
-        return [_wide(np.asarray(array)) for array in op.evaluate(arrays)]
-    return [_meaning(op, *arrays)]
+        return [wide(np.asarray(array)) for array in op.evaluate(arrays)]
+    return [meaning(op, *arrays)]
 
 
 def _constant(value: Value) -> NDArray:
     if value.constant is None:
         raise ValueError(f"no array was given for '{value.name}'")
     return np.asarray(value.constant())
-
-
-def _wide(array: NDArray) -> NDArray:
-    """Floating-point arrays in float64; all others as they are."""
-    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    return array.astype(np.float64, copy=False) if floating else array
-
-
-@singledispatch
-def _meaning(op: Op, *arrays: NDArray) -> NDArray:
-    raise NotImplementedError(f"{op.kind} has no meaning here")
-
-
-@_meaning.register
-def _conv(op: Conv, x: NDArray) -> NDArray:
-    x = _pad(x, op.padding)
-    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], op.extent, op.stride, strict=True)]
-    weight = _wide(op.weight)
-    groups, per_group = op.groups, op.weight.shape[1]
-    grouped = x.reshape(x.shape[0], groups, per_group, *x.shape[2:])
-    rows = weight.reshape(groups, -1, *weight.shape[1:])  # (G, O/g, I/g, *k)
-    result = np.zeros((x.shape[0], groups, rows.shape[1], *out))
-    flat = result.reshape(*result.shape[:3], -1)
-    for tap in product(*map(range, op.kernel_size)):
-        window = _at(grouped, _taps(tap, op.dilation, op.stride, out))
-        window = window.reshape(*window.shape[:3], -1)
-        matrix = _at(rows, tap)
-        flat += matrix[None, :, :, 0, None] * window if per_group == 1 else np.matmul(matrix, window)
-    return result.reshape(x.shape[0], op.out_channels, *out) + _channels(_wide(op.bias), x.ndim)
-
-
-@_meaning.register
-def _dynamic_conv(op: DynamicConv, x: NDArray, weight: NDArray) -> NDArray:
-    return _conv(Conv(weight, op.bias, op.stride, op.padding, op.dilation, op.groups), x)
-
-
-@_meaning.register
-def _conv_transpose(op: ConvTranspose, x: NDArray) -> NDArray:
-    weight = _wide(op.weight)
-    rows = weight.reshape(op.groups, -1, *weight.shape[1:])  # (G, I/g, O/g, *k)
-    grouped = x.reshape(x.shape[0], op.groups, -1, *x.shape[2:])
-    flat = grouped.reshape(*grouped.shape[:3], -1)
-    full = [
-        (n - 1) * s + d * (k - 1) + 1 + e
-        for n, s, d, k, e in zip(x.shape[2:], op.stride, op.dilation, op.kernel_size, op.output_padding, strict=True)
-    ]
-    result = np.zeros((x.shape[0], op.groups, rows.shape[2], *full))
-    for tap in product(*map(range, op.kernel_size)):
-        part = np.matmul(np.swapaxes(_at(rows, tap), 1, 2), flat).reshape(*result.shape[:3], *x.shape[2:])
-        target = _at(result, _taps(tap, op.dilation, op.stride, x.shape[2:]))
-        target += part
-    result = result.reshape(x.shape[0], op.out_channels, *full)
-    crop = tuple((-before, -after) for before, after in op.padding)
-    return _pad(result, crop) + _channels(_wide(op.bias), x.ndim)
-
-
-@_meaning.register
-def _linear(op: Linear, x: NDArray) -> NDArray:
-    return np.asarray(np.matmul(x, _wide(op.weight).T) + _wide(op.bias))
-
-
-@_meaning.register
-def _batch_norm(op: BatchNorm, x: NDArray) -> NDArray:
-    mean, var, gamma, beta = (_channels(_wide(array), x.ndim) for array in (op.mean, op.var, op.gamma, op.beta))
-    return (x - mean) / np.sqrt(var + op.eps) * gamma + beta
-
-
-@_meaning.register
-def _scale(op: Scale, x: NDArray) -> NDArray:
-    shape = [1] * x.ndim
-    shape[op.axis if op.channels > 1 else 0] = -1
-    return x * _wide(op.scale).reshape(shape) + _wide(op.shift).reshape(shape)
-
-
-@_meaning.register
-def _avg_pool(op: AvgPool, x: NDArray) -> NDArray:
-    x = _pad(x, op.padding)
-    out = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], op.kernel_size, op.stride, strict=True)]
-    ones = (1,) * len(out)
-    windows = (_at(x, _taps(tap, ones, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
-    return np.asarray(sum(windows, np.zeros(())) / op.divisor)
-
-
-@_meaning.register
-def _pad_op(op: Pad, x: NDArray) -> NDArray:
-    return _pad(x, op.padding)
-
-
-@_meaning.register
-def _frame(op: Frame, x: NDArray) -> NDArray:
-    inside = _pad(np.ones_like(x, bool), op.padding)
-    return np.where(inside, _pad(x, op.padding), _channels(_wide(op.value), x.ndim))
-
-
-@_meaning.register
-def _subsample(op: Subsample, x: NDArray) -> NDArray:
-    return _at(x, [slice(-before, None, step) for (before, _), step in zip(op.padding, op.stride, strict=True)])
-
-
-@_meaning.register
-def _sum(op: Sum, *terms: NDArray) -> NDArray:
-    signed = (sign * term for sign, term in zip(op.signs, terms, strict=True))
-    return np.asarray(sum(signed, np.zeros(())))
-
-
-@_meaning.register
-def _concat(op: Concat, *parts: NDArray) -> NDArray:
-    return np.concatenate(parts, axis=1)
-
-
-@_meaning.register
-def _select(op: Select, x: NDArray) -> NDArray:
-    return np.asarray(x[:, list(op.index)])
-
-
-@_meaning.register
-def _reshape(op: Reshape, x: NDArray) -> NDArray:
-    kept = x.shape[x.ndim - op.tail :]
-    return x.reshape([*(x.shape[axis] if size == 0 else size for axis, size in enumerate(op.target)), *kept])
-
-
-@_meaning.register
-def _transpose(op: Transpose, x: NDArray) -> NDArray:
-    return x.transpose(op.perm)
-
-
-@_meaning.register
-def _relu(op: Relu, x: NDArray) -> NDArray:
-    return np.maximum(x, 0.0)
-
-
-@_meaning.register
-def _clip(op: Clip, x: NDArray) -> NDArray:
-    return np.minimum(np.maximum(x, op.minimum), op.maximum)
-
-
-@_meaning.register
-def _prelu(op: PRelu, x: NDArray) -> NDArray:
-    return np.where(x < 0, _channels(_wide(op.slope), x.ndim) * x, x)
-
-
-@_meaning.register
-def _max_pool(op: MaxPool, x: NDArray) -> NDArray:
-    x = np.pad(x, [(0, 0), (0, 0), *op.padding], constant_values=-np.inf)
-    sizes = zip(x.shape[2:], op.kernel_size, op.stride, op.dilation, strict=True)
-    out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sizes]
-    if min(out) < 1:  # onnxruntime makes a pixel of it, others nothing
-        raise ValueError(f"a window of {op.kernel_size} is larger than the image {x.shape}")
-    windows = (_at(x, _taps(tap, op.dilation, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
-    return np.asarray(reduce(np.maximum, windows))
-
-
-@_meaning.register
-def _resize(op: Resize, x: NDArray) -> NDArray:
-    for axis in range(2, x.ndim):
-        x = np.moveaxis(np.moveaxis(x, axis, -1) @ weights(op, axis - 2, x.shape[axis]).T, -1, axis)
-    return x
-
-
-@_meaning.register
-def _space_to_depth(op: SpaceToDepth, x: NDArray) -> NDArray:
-    phases = list(product(range(op.block), repeat=x.ndim - 2))
-    x = _at(x, [slice(n - n % op.block) for n in x.shape[2:]])
-    parts = np.stack([_at(x, [slice(start, None, op.block) for start in phase]) for phase in phases], axis=1)
-    parts = np.swapaxes(parts, 1, 2) if op.mode == "CRD" else parts
-    return parts.reshape(x.shape[0], -1, *parts.shape[3:])
-
-
-@_meaning.register
-def _identity(op: Identity, x: NDArray) -> NDArray:
-    return x
-
-
-@_meaning.register
-def _constant_op(op: Constant) -> NDArray:
-    return _wide(op.array)
-
-
-def _at(array: NDArray, spatial: Sequence[Any]) -> NDArray:
-    """A view of `array` indexed along its last axes."""
-    index: tuple[Any, ...] = (..., *spatial)
-    return np.asarray(array[index])
-
-
-def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], out: Sequence[int]) -> list[slice]:
-    """The pixels that one tap of a kernel meets at all output positions."""
-    return [slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in zip(tap, dilation, stride, out, strict=True)]
-
-
-def _pad(x: NDArray, padding: Padding) -> NDArray:
-    if any(n + before + after < 0 for n, (before, after) in zip(x.shape[2:], padding, strict=True)):
-        raise ValueError(f"cannot crop {x.shape} by {padding}")
-    x = np.pad(x, [(0, 0), (0, 0), *((max(before, 0), max(after, 0)) for before, after in padding)])
-    extents = zip(x.shape[2:], padding, strict=True)
-    return _at(x, [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents])
-
-
-def _channels(vector: NDArray, rank: int) -> NDArray:
-    return vector.reshape(-1, *(1,) * (rank - 2))

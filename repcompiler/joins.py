@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, permutations
 
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Concat, Sum
@@ -14,7 +14,10 @@ from repcompiler.region import Join, Region, Scope, regions
 
 
 class SumPattern(RootPattern):
-    """Two terms of an addition tree.  The tree is seen flat, through private additions and subtractions, with signs."""
+    """Two terms of an addition tree.  The tree is seen flat, through private additions and subtractions, with signs.
+
+    Where the second stays, it is the one that others read, too.
+    """
 
     roots = (Sum,)
 
@@ -29,9 +32,14 @@ class SumPattern(RootPattern):
                 signed = Region(region.source, region.steps, sign < 0)
                 by_source.setdefault(region.source, []).append((index, signed, interior))
         for source, branches in by_source.items():
-            for (i, first, inside_first), (j, second, inside_second) in combinations(branches, 2):
+            pairs = permutations(branches, 2) if self.second.stays else combinations(branches, 2)
+            for (i, first, inside_first), (j, second, inside_second) in pairs:
                 if i == j or not (first.steps or second.steps):
                     continue
+                if self.second.stays:
+                    if not second.steps or scope.graph.is_private(inside_second[0]):
+                        continue
+                    inside_second = ()
                 rest = [term for index, term in enumerate(terms) if index not in (i, j)]
                 bound = _bind_all(match, {self.first.source: source, self.second.source: source})
                 bound = bound and _bind_all(bound, {self.first.name: first, self.second.name: second})

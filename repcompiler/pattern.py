@@ -124,16 +124,19 @@ def one_of(*roots: type[Op]) -> Callable[..., OpPattern]:
     return lambda *operands, name="": OpPattern(roots, operands, name)
 
 
-def linear(source: str, name: str, least: int = 0) -> LinearPattern:
-    """A linear region on the value `source`, captured as one convolution; at least `least` steps long."""
-    return LinearPattern(source, name, least)
+def linear(source: str, name: str, least: int = 0, stays: bool = False) -> LinearPattern:
+    """A linear region on the value `source`, captured as one convolution; at least `least` steps long.
+
+    `stays` (for a term of `Sum.of`): it is read elsewhere, too, so the rewrite leaves it, and only saves what is around it.
+    """
+    return LinearPattern(source, name, least, stays)
 
 
 class LinearPattern(Pattern):
     """What `linear` makes."""
 
-    def __init__(self, source: str, name: str, least: int) -> None:
-        self.source, self.name, self.least = source, name, least
+    def __init__(self, source: str, name: str, least: int, stays: bool = False) -> None:
+        self.source, self.name, self.least, self.stays = source, name, least, stays
 
     def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
         for region, interior in regions(value, scope):

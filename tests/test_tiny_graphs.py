@@ -9,7 +9,6 @@ from tiny_graphs import CASES, model
 import repcompiler
 
 NOT_YET = {
-    "gate between two convs": "a softmax over two is not a sigmoid of the difference",
     "equal output channels": "equal channels are looked for in one convolution, not across an activation",
 }
 """Laws that are not taken today, and why."""

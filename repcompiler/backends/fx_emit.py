@@ -23,9 +23,11 @@ from repcompiler.ops import (
     Conv,
     ConvTranspose,
     Frame,
+    GlobalAvgPool,
     Identity,
     Linear,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Padding,
@@ -35,9 +37,13 @@ from repcompiler.ops import (
     Resize,
     Scale,
     Select,
+    Sigmoid,
+    Softmax,
     SpaceToDepth,
+    Stack,
     Subsample,
     Sum,
+    Take,
     Transpose,
 )
 
@@ -102,6 +108,19 @@ class Emit:
                 if op.slope.shape == (1,):
                     return self.graph.call_function(F.leaky_relu, (x[0], float(op.slope[0])))
                 return self.graph.call_function(F.prelu, (x[0], self._parameter("slope", op.slope)))
+            case Sigmoid():
+                return self.graph.call_function(torch.sigmoid, (x[0],))
+            case Softmax():
+                return self.graph.call_function(torch.softmax, (x[0], op.axis))
+            case Mul():
+                return self.graph.call_function(operator.mul, (x[0], x[1]))
+            case Stack():
+                return self.graph.call_function(torch.stack if op.new else torch.cat, (list(x), op.axis))
+            case Take():
+                return self._take(op, x[0])
+            case GlobalAvgPool():
+                assert self.place.rank is not None, "the torch frontend lifts a mean of known rank"
+                return self.graph.call_method("mean", (x[0], tuple(range(2, self.place.rank)), True))
             case MaxPool():
                 return self._maximum(op, x[0])
             case Resize():
@@ -199,6 +218,11 @@ class Emit:
             return self.graph.call_function(operator.getitem, (x, (slice(None), slice(start, stop))))
         index = self._parameter("index", np.array(op.index, np.int64))
         return self.graph.call_function(torch.index_select, (x, 1, index))
+
+    def _take(self, op: Take, x: fx.Node) -> fx.Node:
+        if op.keep:
+            return self.graph.call_function(torch.narrow, (x, op.axis, op.index, 1))
+        return self.graph.call_function(torch.select, (x, op.axis, op.index))
 
     def _average(self, op: AvgPool, x: fx.Node) -> fx.Node:
         if any(map(any, op.padding)):

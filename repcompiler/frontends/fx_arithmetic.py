@@ -12,7 +12,7 @@ from torch import fx
 from repcompiler.algebra import float64
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ir import Shape
-from repcompiler.ops import Array, Op, Scale, Sum
+from repcompiler.ops import Array, Mul, Op, Scale, Sum
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,12 @@ def sub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
 
 
 def mul(c: Context, x: Any, other: Any) -> Lifted:
-    """x other, one of them a constant."""
+    """x other, one of them perhaps a constant."""
     factor = c.constant(other)
     if factor is None:
-        x, factor = other, c.constant(x)
+        x, other, factor = other, x, c.constant(x)
+    if factor is None and c.is_floating(x) and c.is_floating(other):
+        return Mul(), (tensor(other), tensor(x))
     axis, scale = per_channel(c, x, factor)
     return Scale(scale, np.zeros(1), axis), (tensor(x),)
 

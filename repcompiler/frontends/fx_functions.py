@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx
 
-from repcompiler.frontends import fx_activations
+from repcompiler.frontends import fx_activations, fx_gates
 from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
 from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
 from repcompiler.frontends.fx_layout import LAYOUT, contiguous
@@ -187,7 +187,7 @@ def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     return tensor(arg)
 
 
-METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **fx_activations.ACTIVATIONS}
+METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **fx_activations.ACTIVATIONS, **fx_gates.GATES}
 """Methods by name."""
 
 ATEN: Mapping[str, Entry] = {
@@ -195,6 +195,7 @@ ATEN: Mapping[str, Entry] = {
     **LAYOUT,
     "clone": contiguous,
     **fx_activations.ATEN,
+    **fx_gates.ATEN,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     "convolution": _convolution,
@@ -216,6 +217,7 @@ FUNCTIONS: Mapping[Any, Entry] = {
     **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *_TORCH) if hasattr(torch, name)},
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     **fx_activations.FUNCTIONS,
+    **fx_gates.FUNCTIONS,
     F.batch_norm: _batch_norm,
     F.dropout: _dropout,
     operator.add: add,

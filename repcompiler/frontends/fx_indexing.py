@@ -8,8 +8,10 @@ from typing import Any
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Lifted, tensor
+from repcompiler.frontends.fx_gates import select, stack_singles
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
+from repcompiler.ir import Shape
 from repcompiler.ops import Concat, Op, Pad, Select, Subsample
 
 ALL = slice(None)
@@ -17,9 +19,12 @@ ALL = slice(None)
 
 def getitem(c: Context, x: Any, index: Any) -> Lifted:
     """x[:, a:b], x[:, :, ::s, ::s], x[:, :, a:-b, a:-b], and x.chunk(n, 1)[i]."""
-    if type(index) is int:
+    if type(index) is int and not c.is_floating(tensor(x)):
         return _part(c, tensor(x), index)
     shape, index = c.shape(x), index if isinstance(index, tuple) else (index,)
+    if [type(item) for item in index if item is not ALL and item != ALL] == [int]:
+        axis = next(axis for axis, item in enumerate(index) if type(item) is int)
+        return select(c, x, axis, index[axis])
     if shape is None or len(shape) < 3 or not c.is_floating(x):
         raise Unliftable
     if Ellipsis in (item for item in index if not isinstance(item, fx.Node)):
@@ -76,6 +81,8 @@ SPLITS = ("chunk", "split", "split_with_sizes")
 def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:
     """Along channels."""
     parts = tuple(map(tensor, tensors)) if isinstance(tensors, (tuple, list)) else ()
+    if all(isinstance(part, fx.Node) and _is_single(c.shape(part), dim) for part in parts) and parts:
+        return stack_singles(c, tensors, dim)
     ranks = {None if (shape := c.shape(part)) is None else len(shape) for part in parts}
     rank = next(iter(ranks), None)
     if len(ranks) != 1 or rank is None or rank < 3 or type(dim) is not int or dim % rank != 1:
@@ -83,6 +90,12 @@ def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:
     if not all(c.is_floating(part) and c.constant(part) is None for part in parts):
         raise Unliftable
     return Concat(), parts
+
+
+def _is_single(shape: Shape | None, dim: Any) -> bool:
+    """Whether an axis that is not that of the channels has one number."""
+    rank = 0 if shape is None else len(shape)
+    return shape is not None and type(dim) is int and -rank <= dim < rank and dim % rank != 1 and shape[dim] == 1
 
 
 def channel_shuffle(c: Context, x: Any, groups: Any) -> Lifted:

@@ -16,7 +16,22 @@ from torch import fx, nn
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Extent, Extents, Lifted, tensor
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ops import BatchNorm, Clip, Concat, Conv, Identity, Op, PRelu, Relu, Reshape, Scale, Select, Transpose
+from repcompiler.ops import (
+    BatchNorm,
+    Clip,
+    Concat,
+    Conv,
+    Identity,
+    Op,
+    PRelu,
+    Relu,
+    Reshape,
+    Scale,
+    Select,
+    Sigmoid,
+    Softmax,
+    Transpose,
+)
 
 
 class Undecided(Exception):
@@ -76,10 +91,7 @@ def reshape(c: Context, x: Any, *shape: Any) -> Lifted:
     """x.view(a, b), x.reshape((a, b)), x.view(y.size()): numbers, and extents of x that stay in their places."""
     if not c.is_floating(x) or (known := c.extents(x)) is None:
         raise Unliftable
-    try:
-        sizes = decide(shape, c.extents)
-    except Undecided as error:
-        raise Unliftable from error
+    sizes = [_decided(size, c) for size in shape]
     if len(sizes) == 1 and isinstance(sizes[0], tuple):
         (sizes,) = sizes
     tail = 0
@@ -93,10 +105,20 @@ def reshape(c: Context, x: Any, *shape: Any) -> Lifted:
     return Reshape(tuple(target), tail), (x,)
 
 
+def _decided(size: Any, c: Context) -> Any:
+    """None for what is computed."""
+    if isinstance(size, (tuple, list)):
+        return tuple(_decided(item, c) for item in size)
+    try:
+        return decide(size, c.extents)
+    except Undecided:
+        return None
+
+
 def _keep(size: Any, axis: int, known: Extents) -> int:
-    """As ONNX says it: 0 for the extent that stands there."""
-    if isinstance(size, Extent) and known[axis : axis + 1] == (size,):
-        return 0
+    """As ONNX says it: 0 for the extent that stands there, -1 for another one (torch makes sure that it fits)."""
+    if size is None or isinstance(size, Extent):
+        return 0 if size is not None and known[axis : axis + 1] == (size,) else -1
     if type(size) is not int or size == 0:
         raise Unliftable
     return size
@@ -151,7 +173,7 @@ def follow(op: Op, known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (*sizes, *known[len(known) - op.tail :])
     if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and _keeps_pixels(op)):
         return (known[0], None, *known[2:])
-    return known if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu)) else None
+    return known if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu, Sigmoid, Softmax)) else None
 
 
 def _keeps_pixels(op: Conv) -> bool:

@@ -16,17 +16,31 @@ import numpy as np
 import torch
 from torch import fx
 
-from repcompiler.frontends import fx_activations, fx_memory
+from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_frames import frame_op, frames
 from repcompiler.frontends.fx_functions import call_op
-from repcompiler.frontends.fx_layout import CALLS, follow
+from repcompiler.frontends.fx_layout import follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.ir import Graph, Shape, Value
-from repcompiler.ops import Array, Clip, Identity, MaxPool, Op, Opaque, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import (
+    Array,
+    Clip,
+    GlobalAvgPool,
+    Identity,
+    MaxPool,
+    Op,
+    Opaque,
+    PRelu,
+    Relu,
+    Resize,
+    Sigmoid,
+    Softmax,
+    SpaceToDepth,
+)
 from repcompiler.refusal import Refusal, refuse
 
 # fmt: off
@@ -38,7 +52,10 @@ ELEMENTWISE = frozenset((
 """Modules, functions and methods that keep the shape and type of a floating-point tensor."""
 
 
-READERS: Readers = {**MODULES, **fx_activations.MODULES}
+READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
+CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
+PASSES_ON = (Clip, GlobalAvgPool, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Sigmoid, Softmax, SpaceToDepth)
+"""What has the type of its operand."""
 
 
 def lift(model: fx.GraphModule) -> Graph:
@@ -120,8 +137,7 @@ class Lift:
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
-            passes_on = isinstance(op, (Identity, Opaque, Relu, Clip, PRelu, MaxPool, Resize, SpaceToDepth))
-            value.dtype = value.dtype or (inputs[0].dtype if passes_on else self._float(inputs))
+            value.dtype = value.dtype or (inputs[0].dtype if isinstance(op, PASSES_ON) else self._float(inputs))
         known = self.extents(operands[0]) if operands else None
         if known is not None and (moved := follow(op, known)) is not None:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)

@@ -6,10 +6,14 @@ algebra.  Attribute defaults are those of the ONNX operator specification.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import numpy as np
 import onnx_ir
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends import onnx_gates as gates
 from repcompiler.frontends.onnx_activations import clip, leaky_relu, prelu, relu, resize, space_to_depth
 from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
@@ -24,7 +28,8 @@ from repcompiler.frontends.onnx_lift import (
     dtype_name,
 )
 from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
-from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Scale, Sum
+from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Mul, Scale, Sum
+from repcompiler.refusal import Refusal
 
 
 def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -94,12 +99,12 @@ def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def _elementwise(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """Add, Sub, Mul, Div: a scale where one side is a constant a channel, a sum where neither is constant."""
+    """Add, Sub, Mul, Div: a scale where one side is a constant a channel, a sum or a product where neither is constant."""
     left, right = lift.data(node, 0), lift.data(node, 1)
     kind = node.op_type
     if left.constant is None and right.constant is None:
-        signs = {"Add": (1, 1), "Sub": (1, -1)}.get(kind)
-        return Lifted(Sum(signs), (left, right)) if signs else None
+        join = {"Add": Sum((1, 1)), "Sub": Sum((1, -1)), "Mul": Mul()}.get(kind)
+        return Lifted(join, (left, right)) if join else None
     x, constant = (right, left) if left.constant is not None else (left, right)
     if x.constant is not None or (kind == "Div" and constant is left):
         return None
@@ -156,6 +161,18 @@ def _constant(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return None if tensor is None else Lifted(Constant(tensor.numpy()), ())
 
 
+def _either(first: Operator, second: Operator) -> Operator:
+    """The second where the first has no form, or refuses."""
+
+    def lifted(lift: Lift, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
+        with suppress(Refusal):
+            if found := first(lift, node):
+                return found
+        return second(lift, node)
+
+    return lifted
+
+
 OPERATORS: dict[str, Operator] = {
     "Add": _elementwise,
     "AveragePool": average_pool,
@@ -163,7 +180,7 @@ OPERATORS: dict[str, Operator] = {
     "Cast": _cast,
     "CastLike": _cast_like,
     "Clip": clip,
-    "Concat": concat,
+    "Concat": _either(concat, gates.stack),
     "Constant": _constant,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -171,7 +188,8 @@ OPERATORS: dict[str, Operator] = {
     "Dropout": _dropout,
     "Flatten": flatten,
     "Gemm": _gemm,
-    "Gather": gather,
+    "Gather": _either(gather, gates.take),
+    "GlobalAveragePool": gates.global_average_pool,
     "Identity": _identity,
     "LeakyRelu": leaky_relu,
     "MatMul": _matmul,
@@ -179,15 +197,20 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _elementwise,
     "PRelu": prelu,
     "Pad": pad,
+    "ReduceMean": gates.reduce_mean,
     "Relu": relu,
     "Reshape": reshape,
     "Resize": resize,
     "Shape": shape,
+    "Sigmoid": gates.sigmoid,
     "Slice": slice_,
+    "Softmax": gates.softmax,
     "SpaceToDepth": space_to_depth,
-    "Split": split,
+    "Split": _either(split, gates.take_each),
+    "Squeeze": gates.squeeze,
     "Sub": _elementwise,
     "Sum": _sum,
     "Transpose": transpose,
+    "Unsqueeze": gates.unsqueeze,
     "Upsample": resize,
 }

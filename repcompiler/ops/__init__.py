@@ -5,11 +5,11 @@ Kernels are written over `*spatial` axes, so one operation serves 1-D, 2-D and 3
 result carries output channels.
 """
 
-from repcompiler.ops.activation import Clip, PRelu, Relu
-from repcompiler.ops.base import Array, Constant, Identity, Op, Opaque, Padding, Sum
-from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Subsample, Transpose
+from repcompiler.ops.activation import Clip, PRelu, Relu, Sigmoid, Softmax
+from repcompiler.ops.base import Array, Constant, Identity, Mul, Op, Opaque, Padding, Sum
+from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Stack, Subsample, Take, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
-from repcompiler.ops.sampling import MaxPool, Resize, SpaceToDepth
+from repcompiler.ops.sampling import GlobalAvgPool, MaxPool, Resize, SpaceToDepth
 
 __all__ = [
     "Affine",
@@ -23,10 +23,12 @@ __all__ = [
     "ConvTranspose",
     "DynamicConv",
     "Frame",
+    "GlobalAvgPool",
     "Identity",
     "Linear",
     "LinearOp",
     "MaxPool",
+    "Mul",
     "Op",
     "Opaque",
     "PRelu",
@@ -37,8 +39,12 @@ __all__ = [
     "Resize",
     "Scale",
     "Select",
+    "Sigmoid",
+    "Softmax",
     "SpaceToDepth",
+    "Stack",
     "Subsample",
     "Sum",
+    "Take",
     "Transpose",
 ]

@@ -1,4 +1,4 @@
-"""Activations: one function applied to every number."""
+"""Activations: one function applied to every number, or to all numbers along one axis."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ class PRelu(Op):
     """max(x, 0) + slope min(x, 0): a slope each channel of axis 1 (shape (C,)), or one for all (shape (1,)): LeakyReLU."""
 
     slope: Array
+
+
+@dataclass(frozen=True)
+class Sigmoid(Op):
+    """1 / (1 + exp(-x))."""
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """exp(x) over its sum along `axis`."""
+
+    axis: int

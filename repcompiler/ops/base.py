@@ -1,4 +1,4 @@
-"""What all operations share, and those that belong to no family: sum, identity, constant, opaque."""
+"""What all operations share, and those that belong to no family: sum, product, identity, constant, opaque."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def window(size: Dim, kernel: int, stride: int, padding: tuple[int, int], dilati
     return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
+    """The shape of what combines operands number by number, where all are of one known rank."""
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) < len(shapes) or len(set(map(len, known))) != 1:
+        return None
+    return tuple(max(dims, key=lambda dim: (dim != 1, dim is not None)) for dims in zip(*known, strict=True))
+
+
 @dataclass(frozen=True)
 class Sum(Op):
     """sign_1 x_1 + ... + sign_n x_n: Add, Sub and n-ary sums in one; operands may broadcast."""
@@ -73,14 +81,18 @@ class Sum(Op):
         return SumPattern(first, second)
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
-        ranks = {len(shape) for shape in shapes if shape is not None}
-        if None in shapes or len(ranks) != 1:
-            return None
-        columns = zip(*(shape for shape in shapes if shape is not None), strict=True)
-        return tuple(max(dims, key=lambda dim: (dim != 1, dim is not None)) for dims in columns)
+        return broadcast(shapes)
 
     def __str__(self) -> str:
         return "Add" if self.signs == (1, 1) else "Sub" if self.signs == (1, -1) else f"Sum{list(self.signs)}"
+
+
+@dataclass(frozen=True)
+class Mul(Op):
+    """x y, number by number, neither a constant (that is a Scale); operands may broadcast."""
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return broadcast(shapes)
 
 
 @dataclass(frozen=True)

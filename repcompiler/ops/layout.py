@@ -141,3 +141,30 @@ class Transpose(Op):
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
         return None if shapes[0] is None else tuple(shapes[0][axis] for axis in self.perm)
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """The operands side by side along `axis` of the result: a new one, or one along which each has a single number."""
+
+    axis: int
+    new: bool
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        return (*shapes[0][: self.axis], len(shapes), *shapes[0][self.axis + (not self.new) :])
+
+
+@dataclass(frozen=True)
+class Take(Op):
+    """What is at `index` of `axis`; the axis stays, with that one number, or goes."""
+
+    axis: int
+    index: int
+    keep: bool
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        return (*shapes[0][: self.axis], *((1,) if self.keep else ()), *shapes[0][self.axis + 1 :])

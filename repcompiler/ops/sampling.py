@@ -69,3 +69,11 @@ class SpaceToDepth(Op):
         batch, channels, *spatial = shapes[0]
         sizes: list[Dim] = [n // self.block if isinstance(n, int) else None for n in spatial]
         return (batch, channels * self.block ** len(spatial) if isinstance(channels, int) else None, *sizes)
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(Op):
+    """The mean of all pixels of a channel, as one pixel."""
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return None if shapes[0] is None else (*shapes[0][:2], *(1 for _ in shapes[0][2:]))

@@ -151,6 +151,7 @@ def test_sizes_that_are_known_or_stay_in_place_are_read(randomise):
     assert ops == {
         "view": Reshape((0, 2, 3), tail=2),
         "permute": Transpose((0, 3, 1, 2, 4)),
+        "view_1": Reshape((0, 6, -1)),
         "flatten": Reshape((0, -1)),
         "flatten_1": Reshape((-1,), tail=2),
     }
