@@ -34,6 +34,7 @@ from repcompiler.passes.move_frame_before_pointwise import move_frame_before_poi
 from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
 from repcompiler.passes.move_pointwise_before_resize import move_pointwise_before_resize
 from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behind_resize
+from repcompiler.passes.move_selection_into_reader import move_selection_into_reader
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.recover_structure import recover_structure
@@ -60,6 +61,7 @@ PASSES: tuple[Pass, ...] = (
     move_pointwise_after_pool,
     move_pointwise_before_resize,
     move_pointwise_behind_resize,
+    move_selection_into_reader,
     merge_sequential_convs,
     merge_parallel_branches,
     merge_branch_with_one_that_stays,

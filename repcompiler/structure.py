@@ -26,7 +26,7 @@ import numpy as np
 
 from repcompiler.algebra import float64, is_diagonal, known_zero, namespace, regroup
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Conv, Identity, Linear, Pad, Scale, Select
+from repcompiler.ops import Conv, ConvTranspose, Identity, Linear, LinearOp, Pad, Scale, Select
 from repcompiler.refusal import refuse
 
 NDArray = np.ndarray[Any, Any]
@@ -205,9 +205,9 @@ def _outer(weight: NDArray, along: list[int]) -> tuple[NDArray, NDArray] | None:
     return u.reshape(kept), v.reshape(len(weight), 1, *only)
 
 
-def distinct(op: Conv) -> Iterator[tuple[Conv, Select]]:
-    """One of each kind of output channel, and a selection that repeats them."""
-    if not isinstance(op.weight, np.ndarray) or op.groups > 1:
+def distinct(op: LinearOp) -> Iterator[tuple[Any, Select]]:
+    """One of each kind of output channel, and a selection that repeats them; not of a transposed convolution."""
+    if not isinstance(op.weight, np.ndarray) or isinstance(op, ConvTranspose) or (isinstance(op, Conv) and op.groups > 1):
         return
     first = op.weight.reshape(op.out_channels, -1)[:, 0]
     if len(np.unique(first)) == op.out_channels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from repcompiler.ir import Expr, Graph, Value
 from repcompiler.ops import Op
@@ -10,20 +10,25 @@ from repcompiler.pattern import Match, Pattern
 from repcompiler.region import HORIZON, Scope
 
 
-def term(name: str, until: tuple[type[Op], ...], through: tuple[type[Op], ...]) -> TermPattern:
+def term(
+    name: str, until: tuple[type[Op], ...], through: tuple[type[Op], ...], where: Callable[[Op], bool] = lambda op: True
+) -> TermPattern:
     """A value captured as the expression that makes it: private operations `through` which a rule can go, `until` these.
 
     `term("y", until=(Conv,), through=(Relu, Sum))` captures Relu()(Sum((1, 1))(conv(x), z)): operands that lead to none of the
-    ends (z) stay values.  The ends themselves are captured, with the values they read; an end alone is no match.
+    ends (z) stay values.  The ends themselves are captured, with the values they read; an end alone is no match.  `where` says
+    which of the operations `until` are ends.
     """
-    return TermPattern(name, until, through)
+    return TermPattern(name, until, through, where)
 
 
 class TermPattern(Pattern):
     """What `term` makes."""
 
-    def __init__(self, name: str, until: tuple[type[Op], ...], through: tuple[type[Op], ...]) -> None:
-        self.name, self.until, self.through = name, until, through
+    def __init__(
+        self, name: str, until: tuple[type[Op], ...], through: tuple[type[Op], ...], where: Callable[[Op], bool]
+    ) -> None:
+        self.name, self.until, self.through, self.where = name, until, through, where
 
     def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
         interior: list[Value] = []
@@ -37,7 +42,7 @@ class TermPattern(Pattern):
         node = value.producer
         if node is None or not horizon:
             return value
-        if isinstance(node.op, self.until):
+        if isinstance(node.op, self.until) and self.where(node.op):
             interior.append(value)
             return node.op(*node.inputs)
         if not isinstance(node.op, self.through):

@@ -8,20 +8,8 @@ from tiny_graphs import CASES, model
 
 import repcompiler
 
-NOT_YET = {
-    "equal output channels": "equal channels are looked for in one convolution, not across an activation",
-}
-"""Laws that are not taken today, and why."""
 
-LAWS = [
-    pytest.param(
-        law, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=NOT_YET[law]) if law in NOT_YET else []
-    )
-    for law in CASES
-]
-
-
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", CASES)
 def test_law_is_taken(law):
     outcome = tiny_coverage.outcome(tiny_coverage.TOOLS["repc"], CASES[law])
     assert outcome is not None
@@ -42,10 +30,6 @@ def test_a_graph_is_not_in_its_exact_form_yet(law):
     case = CASES[law]
     source = model(case)
     assert nodes(source) > case.nodes if case.numbers is None else tiny_coverage.numbers(source) > case.numbers
-
-
-def test_reasons_are_given_for_laws_that_exist():
-    assert NOT_YET.keys() <= CASES.keys()
 
 
 def test_page_counts_what_its_rows_say():

@@ -81,7 +81,10 @@ def test_two_branches_that_others_read_stay(rng):
 
     log = check_pass(RULES, build(function, x=IMAGE))
     assert not log.steps
-    assert {declined.reason for declined in log.declined} == {"'conv1' is read more than once", "'conv2' is read more than once"}
+    assert {declined.reason for declined in log.declined} == {
+        "'conv1' is read more than once",
+        "'conv2' is read more than once",
+    }
 
 
 @pytest.mark.parametrize("objective", ["latency", "macs"])

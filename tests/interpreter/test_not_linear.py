@@ -8,32 +8,18 @@ import torch.nn.functional as F  # noqa: N812
 from repcompiler.interpreter import evaluate
 from repcompiler.ops import (
     Clip,
+    GlobalAvgPool,
     MaxPool,
+    Mul,
     PRelu,
     Relu,
     Resize,
+    Sigmoid,
+    Softmax,
     SpaceToDepth,
+    Stack,
+    Take,
 )
-
-EXTENTS = (7, 10, 6)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-def image(rng, axes, channels=4):
-    return rng.normal(size=(2, channels, *EXTENTS[:axes]))
-
-
-def assert_means(op, x, expected):
-    [actual] = evaluate(op, [x])
-    assert actual.shape == expected.shape
-    assert np.allclose(actual, expected.numpy(), rtol=0, atol=1e-12)
-    assert op.infer_shape([x.shape]) == tuple(expected.shape)
-    assert op.infer_shape([(None, *x.shape[1:])]) == (None, *expected.shape[1:])
-
 
 ACTIVATIONS = {
     "Relu": (Relu(), F.relu),
@@ -46,8 +32,8 @@ ACTIVATIONS = {
 
 
 @pytest.mark.parametrize(("op", "function"), ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_activation_is_that_of_torch(rng, op, function):
-    x = image(rng, 2)
+def test_activation_is_that_of_torch(op, function, image, assert_means):
+    x = image(2)
     assert_means(op, x, function(torch.as_tensor(x)))
 
 
@@ -60,15 +46,15 @@ def test_activation_is_that_of_torch(rng, op, function):
         (F.max_pool3d, (2, 3, 1), (1, 2, 3), (1, 1, 0), (1, 1, 1)),
     ],
 )
-def test_maximum_is_torch_max_pool(rng, function, kernel, stride, padding, dilation):
-    x = image(rng, len(kernel)) - 3.0  # a padded zero would be the largest
+def test_maximum_is_torch_max_pool(function, kernel, stride, padding, dilation, image, assert_means):
+    x = image(len(kernel)) - 3.0  # a padded zero would be the largest
     op = MaxPool(kernel, stride, tuple((side, side) for side in padding), dilation)
     assert_means(op, x, function(torch.as_tensor(x), kernel, stride, padding, dilation))
 
 
-def test_window_larger_than_the_image_is_an_error(rng):
+def test_window_larger_than_the_image_is_an_error(image):
     with pytest.raises(ValueError, match="larger than the image"):
-        evaluate(MaxPool((8, 1), (2, 1), ((0, 0), (0, 0)), (1, 1)), [image(rng, 2)])
+        evaluate(MaxPool((8, 1), (2, 1), ((0, 0), (0, 0)), (1, 1)), [image(2)])
 
 
 INTERPOLATIONS = {
@@ -83,8 +69,8 @@ INTERPOLATIONS = {
     "size", [{"scales": (2.0, 0.5)}, {"scales": (1.5, 3.25)}, {"scales": (2.5,)}, {"sizes": (5, 1)}, {"sizes": (16,)}], ids=str
 )
 @pytest.mark.parametrize(("mode", "coordinates", "rounding", "arguments"), INTERPOLATIONS.values(), ids=INTERPOLATIONS)
-def test_resize_is_torch_interpolate(rng, mode, coordinates, rounding, arguments, size):
-    x = image(rng, 2)
+def test_resize_is_torch_interpolate(mode, coordinates, rounding, arguments, size, image, assert_means):
+    x = image(2)
     given = size.get("scales"), size.get("sizes")
     factor, extents = (None if item is None else item if len(item) == 2 else item[0] for item in given)
     expected = F.interpolate(torch.as_tensor(x), size=extents, scale_factor=factor, **arguments)
@@ -92,14 +78,60 @@ def test_resize_is_torch_interpolate(rng, mode, coordinates, rounding, arguments
 
 
 @pytest.mark.parametrize("axes", [1, 3])
-def test_resize_of_other_ranks_is_torch_interpolate(rng, axes):
-    x, mode = image(rng, axes), {1: "linear", 3: "trilinear"}[axes]
+def test_resize_of_other_ranks_is_torch_interpolate(axes, image, assert_means):
+    x, mode = image(axes), {1: "linear", 3: "trilinear"}[axes]
     expected = F.interpolate(torch.as_tensor(x), scale_factor=2, mode=mode, align_corners=False)
     assert_means(Resize("linear", "half_pixel", "floor", scales=(2.0,)), x, expected)
 
 
-def test_space_to_depth_is_torch_pixel_unshuffle_and_by_pixels_first_what_onnx_specifies(rng):
+def test_space_to_depth_is_torch_pixel_unshuffle_and_by_pixels_first_what_onnx_specifies(rng, assert_means):
     x = rng.normal(size=(2, 3, 6, 8))
     assert_means(SpaceToDepth(2, "CRD"), x, F.pixel_unshuffle(torch.as_tensor(x), 2))
     specified = x.reshape(2, 3, 3, 2, 4, 2).transpose(0, 3, 5, 1, 2, 4).reshape(2, 12, 3, 4)
     assert_means(SpaceToDepth(2, "DCR"), x, torch.as_tensor(specified))
+
+
+GATES = {
+    "Sigmoid": (Sigmoid(), torch.sigmoid),
+    "Softmax of channels": (Softmax(1), lambda x: torch.softmax(x, 1)),
+    "Softmax of pixels": (Softmax(3), lambda x: torch.softmax(x, 3)),
+    "GlobalAvgPool": (GlobalAvgPool(), lambda x: x.mean((2, 3), keepdim=True)),
+    "Take": (Take(1, 2, keep=False), lambda x: x[:, 2]),
+    "Take, the axis stays": (Take(2, 0, keep=True), lambda x: x[:, :, :1]),
+}
+
+
+@pytest.mark.parametrize(("op", "function"), GATES.values(), ids=GATES)
+def test_what_gates_are_made_of_is_that_of_torch(op, function, image, assert_means):
+    x = image(2)
+    assert_means(op, x, function(torch.as_tensor(x)))
+
+
+def test_large_numbers_overflow_nowhere():
+    [weights] = evaluate(Softmax(1), [np.array([[1e4, -1e4]])])
+    [gate] = evaluate(Sigmoid(), [np.array([-1e4, 0.0, 1e4])])
+    assert weights.tolist() == [[1.0, 0.0]]
+    assert gate.tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 4])
+def test_stack_is_along_a_new_axis(axis, image):
+    parts = [image(2), image(2), image(2)]
+    [actual] = evaluate(Stack(axis, new=True), parts)
+    assert np.array_equal(actual, torch.stack([*map(torch.as_tensor, parts)], axis).numpy())
+    assert Stack(axis, new=True).infer_shape([part.shape for part in parts]) == actual.shape
+
+
+def test_stack_of_single_numbers_is_along_their_axis(image):
+    parts = [image(2).mean(axis=2, keepdims=True) for _ in range(2)]
+    [actual] = evaluate(Stack(2, new=False), parts)
+    assert np.array_equal(actual, np.concatenate(parts, 2))
+    assert Stack(2, new=False).infer_shape([part.shape for part in parts]) == actual.shape
+
+
+def test_product_is_broadcast(image):
+    x, gate = image(2), image(2).mean(axis=(2, 3), keepdims=True)
+    [actual] = evaluate(Mul(), [gate, x])
+    assert np.array_equal(actual, gate * x)
+    assert Mul().infer_shape([gate.shape, x.shape]) == x.shape
+    assert Mul().infer_shape([None, x.shape]) is None
