@@ -21,9 +21,7 @@ from repcompiler.term import term
 @rewrite(one_of(Conv, Linear)(term("y", until=(Select, Conv, Linear), through=ALIKE, where=chooses), name="reader"))
 def move_selection_into_reader(y: Expr, reader: Conv | Linear) -> tuple[Expr, ...]:
     rest, index = release(y)
-    gathered = gather_columns(reader, index, channels_of(rest))
-    if isinstance(gathered, Conv):
-        return forms(gathered, rest)
-    if len(shape_of(rest) or ()) != 2:
+    if isinstance(reader, Linear) and len(shape_of(rest) or ()) != 2:
         refuse("one acts on the channels, the other on the last axis")
-    return (gathered(rest),)
+    gathered = gather_columns(reader, index, channels_of(rest))
+    return forms(gathered, rest) if isinstance(gathered, Conv) else (gathered(rest),)

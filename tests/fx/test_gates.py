@@ -149,3 +149,23 @@ def test_gate_in_place_computes_what_it_did(exactly):
             return a.add_(b)
 
     exactly(InPlace(), channels=8)
+
+
+class Widened(nn.Module):
+    """A block whose channels were copied, as Net2Net does."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.first, self.f, self.second = nn.Conv2d(4, 6, 3, padding=1), f, nn.Conv2d(6, 3, 3, padding=1)
+        with torch.no_grad():
+            self.first.weight[3:] = self.first.weight[:3]
+            self.first.bias[3:] = self.first.bias[:3]
+
+    def forward(self, x):
+        return self.second(self.f(self.first(x)))
+
+
+@pytest.mark.parametrize("f", [nn.ReLU6(), nn.Sigmoid(), nn.Sequential(nn.MaxPool2d(2, 1), nn.LeakyReLU(0.1, inplace=True))])
+def test_channels_that_were_copied_are_computed_once(exactly, f):
+    result, _ = exactly(Widened(f))
+    assert [tuple(weight.shape) for weight in result.parameters() if weight.ndim == 4] == [(3, 4, 3, 3), (3, 3, 3, 3)]
