@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from repcompiler.backends.fx_emit import Emit, Place
+from repcompiler.backends.fx_emit import Emit
+from repcompiler.backends.fx_writer import Place
 from repcompiler.frontends.fx_frames import frames
 from repcompiler.frontends.fx_memory import WRITES, attribute, is_private_write, written_by
 from repcompiler.frontends.fx_modules import MODULES

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.algebra import affine, known_zero
+from repcompiler.backends.fx_writer import Writer
 from repcompiler.ops import (
     Array,
     AvgPool,
@@ -53,24 +52,8 @@ MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where something new goes: in whose place, of what type, and whether it is trained."""
-
-    name: str
-    """What its module or parameter is called, but for a suffix that makes it unique."""
-    dtype: torch.dtype
-    device: torch.device
-    trainable: bool
-    rank: int | None
-    """Of the result."""
-
-
-class Emit:
+class Emit(Writer):
     """Adds nodes at the insertion point of the region's graph."""
-
-    def __init__(self, region: fx.GraphModule, place: Place) -> None:
-        self.region, self.graph, self.place = region, region.graph, place
 
     def operation(self, op: Op, x: Sequence[fx.Node]) -> fx.Node:
         """The node that computes `op` of the nodes `x`."""
@@ -142,7 +125,7 @@ class Emit:
                 return x[0]
             case Constant():
                 return self._parameter("", op.array)
-        raise NotImplementedError(f"{op.kind} has no torch form")
+        raise TypeError(f"{op.kind} is no operation of the algebra")
 
     def _conv(self, op: Conv, x: fx.Node) -> fx.Node:
         even = all(before == after >= 0 for before, after in op.padding)
@@ -160,30 +143,21 @@ class Emit:
         return self._module(module, x if even else self._pad(op.padding, x), op.weight, op.bias)
 
     def _conv_transpose(self, op: ConvTranspose, x: fx.Node) -> fx.Node:
-        if any(before != after for before, after in op.padding):
-            raise NotImplementedError("a transposed convolution of uneven padding has no torch form")
+        even = all(before == after >= 0 for before, after in op.padding)
         module = TRANSPOSED[op.weight.ndim](
             op.in_channels,
             op.out_channels,
             op.kernel_size,
             stride=op.stride,
-            padding=tuple(before for before, _ in op.padding),
+            padding=tuple(before for before, _ in op.padding) if even else 0,
             output_padding=op.output_padding,
             dilation=op.dilation,
             groups=op.groups,
             bias=not known_zero(op.bias),
             device="meta",
         )
-        return self._module(module, x, op.weight, op.bias)
-
-    def _module(self, module: Any, x: fx.Node, weight: Array, bias: Array) -> fx.Node:
-        module.weight = nn.Parameter(self._tensor(weight), self.place.trainable)
-        if module.bias is not None:
-            module.bias = nn.Parameter(self._tensor(bias), self.place.trainable)
-        module.training = self.region.training
-        name = self._fresh("")
-        self.region.add_submodule(name, module)
-        return self.graph.call_module(name, (x,))
+        whole = self._module(module, x, op.weight, op.bias)
+        return whole if even else self._pad(tuple((-before, -after) for before, after in op.padding), whole)
 
     def _scale(self, scale: Array, shift: Array, axis: int | None, x: fx.Node) -> fx.Node:
         """x * scale + shift along `axis`; by way of the last axis where it is not known how many come after it."""
@@ -229,9 +203,10 @@ class Emit:
             x = self._pad(op.padding, x)
         axes = len(op.stride)
         divisor = (op.divisor,) if axes > 1 else ()
-        if axes == 1 and op.divisor != op.kernel_size[0]:
-            raise NotImplementedError("a one-dimensional average by another divisor has no torch form")
-        return self.graph.call_function(POOLS[axes], (x, op.kernel_size, op.stride, 0, False, True, *divisor))
+        mean = self.graph.call_function(POOLS[axes], (x, op.kernel_size, op.stride, 0, False, True, *divisor))
+        if axes > 1 or op.divisor == op.kernel_size[0]:
+            return mean
+        return self.graph.call_function(operator.mul, (mean, op.kernel_size[0] / op.divisor))
 
     def _maximum(self, op: MaxPool, x: fx.Node) -> fx.Node:
         assert all(before == after for before, after in op.padding), "the torch frontend lifts no other padding"
@@ -245,40 +220,3 @@ class Emit:
         corners = None if op.mode == "nearest" else op.coordinates == "align_corners"
         size, scales = ((given if len(given) > 1 else given[0]) if given else None for given in (op.sizes, op.scales))
         return self.graph.call_function(F.interpolate, (x, size, scales, mode, corners))
-
-    def _parameter(self, suffix: str, array: Array) -> fx.Node:
-        """A get_attr of a new parameter, or of a buffer where it is not trained."""
-        name = self._fresh(suffix)
-        path, _, leaf = name.rpartition(".")
-        owner = self.region
-        for part in path.split(".") if path else ():
-            if not hasattr(owner, part):
-                owner.add_module(part, nn.Module())
-            owner = getattr(owner, part)
-        tensor = self._tensor(array)
-        if self.place.trainable and tensor.is_floating_point():
-            owner.register_parameter(leaf, nn.Parameter(tensor))
-        else:
-            owner.register_buffer(leaf, tensor)
-        return self.graph.get_attr(name)
-
-    def _tensor(self, array: Array) -> torch.Tensor:
-        if array.dtype.kind in "iub":
-            return torch.tensor(array, device=self.place.device)
-        return torch.tensor(np.asarray(array, np.float64)).to(self.place.device, self.place.dtype)
-
-    def _fresh(self, suffix: str) -> str:
-        """A path that nothing in the region has."""
-        wish = f"{self.place.name}_merged" + (f"_{suffix}" if suffix else "")
-        name, count = wish, 1
-        while _has(self.region, name):
-            name, count = f"{wish}_{count}", count + 1
-        return name
-
-
-def _has(module: Any, path: str) -> bool:
-    for part in path.split("."):
-        if not hasattr(module, part):
-            return False
-        module = getattr(module, part)
-    return True

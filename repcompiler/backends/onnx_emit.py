@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
-from repcompiler.algebra import known_zero
+from repcompiler.algebra import affine, known_zero
 from repcompiler.ir import Value
 from repcompiler.ops import (
     AvgPool,
+    BatchNorm,
     Clip,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     DynamicConv,
+    Frame,
     GlobalAvgPool,
+    Identity,
     Linear,
     MaxPool,
     Mul,
@@ -34,8 +37,10 @@ from repcompiler.ops import (
     Sigmoid,
     Softmax,
     SpaceToDepth,
+    Stack,
     Subsample,
     Sum,
+    Take,
     Transpose,
 )
 
@@ -65,13 +70,16 @@ class Emit:
         """The value of `op` on `inputs`."""
         writers: dict[type[Op], Callable[..., onnx_ir.Value]] = {
             AvgPool: self._average_pool,
+            BatchNorm: lambda op, x: self._scale(Scale(*affine(op, op.channels)), x),
             Clip: self._clip,
             Concat: self._concat,
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
             DynamicConv: self._dynamic_conv,
+            Frame: self._frame,
             GlobalAvgPool: lambda op, x: self._node("GlobalAveragePool", x),
+            Identity: lambda op, x: self._node("Identity", x),
             Linear: self._linear,
             MaxPool: self._max_pool,
             Mul: lambda op, x, y: self._node("Mul", x, y),
@@ -85,8 +93,10 @@ class Emit:
             Sigmoid: lambda op, x: self._node("Sigmoid", x),
             Softmax: lambda op, x: self._node("Softmax", x, axis=op.axis),
             SpaceToDepth: lambda op, x: self._node("SpaceToDepth", x, blocksize=op.block),
+            Stack: self._stack,
             Subsample: self._subsample,
             Sum: self._sum,
+            Take: self._take,
             Transpose: lambda op, x: self._node("Transpose", x, perm=list(op.perm)),
         }
         return writers[type(op)](op, *inputs)
@@ -179,6 +189,23 @@ class Emit:
         pads = self.initializer(".pads", np.array(_flat(padding), np.int64), INT64)
         return self._node("Pad", x, pads, mode="constant")
 
+    def _frame(self, op: Frame, x: onnx_ir.Value) -> onnx_ir.Value:
+        """Zeros around what is as much less."""
+        inner = self._scale(Scale(np.ones(1), -op.value), x)
+        return self._scale(Scale(np.ones(1), op.value), self._pad(Pad(op.padding), inner))
+
+    def _stack(self, op: Stack, *parts: onnx_ir.Value) -> onnx_ir.Value:
+        if op.new and self.opset < 13:
+            parts = tuple(self._node("Unsqueeze", part, axes=[op.axis]) for part in parts)
+        elif op.new:
+            axis = self.initializer(".axis", np.array([op.axis]), INT64)
+            parts = tuple(self._node("Unsqueeze", part, axis) for part in parts)
+        return self._node("Concat", *parts, axis=op.axis)
+
+    def _take(self, op: Take, x: onnx_ir.Value) -> onnx_ir.Value:
+        index = np.array([op.index] if op.keep else op.index, np.int64)
+        return self._node("Gather", x, self.initializer(".index", index, INT64), axis=op.axis)
+
     def _concat(self, op: Concat, *parts: onnx_ir.Value) -> onnx_ir.Value:
         return self._node("Concat", *parts, axis=1)
 
@@ -235,10 +262,12 @@ class Emit:
         return self._node("Resize", x, region, scales, mode=op.mode, **how)
 
     def _sum(self, op: Sum, first: onnx_ir.Value, *rest: onnx_ir.Value) -> onnx_ir.Value:
-        assert op.signs[0] == 1, "the rewriter puts a merged branch first"
-        for sign, value in zip(op.signs[1:], rest, strict=True):
-            first = self._node("Add" if sign > 0 else "Sub", first, value)
-        return first
+        signed = sorted(zip(op.signs, (first, *rest), strict=True), key=lambda term: -term[0])
+        sign, total = signed[0]
+        total = total if sign > 0 else self._node("Neg", total)
+        for sign, value in signed[1:]:
+            total = self._node("Add" if sign > 0 else "Sub", total, value)
+        return total
 
 
 def _flat(padding: Padding) -> list[int]:

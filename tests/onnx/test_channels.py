@@ -150,3 +150,10 @@ def test_nodes_that_take_the_place_of_one_have_names_of_their_own(check, model, 
     names = [node.name for node in result.graph.node]
     assert len(set(names)) == len(names)
     assert report.verification.checked
+
+
+@pytest.mark.parametrize("before", ["", "z = Relu(x)"])
+def test_convolution_that_does_nothing_is_an_identity_where_its_result_has_a_name(check, model, operators, before):
+    source = model(f"{before} y = Conv({'z' if before else 'x'}, k)", k=np.eye(4, dtype=np.float32)[..., None, None])
+    result, _ = check(source, objective="latency")
+    assert operators(result) == ("Identity Relu" if before else "Identity")
