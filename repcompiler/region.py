@@ -79,7 +79,7 @@ def regions(value: Value, scope: Scope, horizon: int = HORIZON) -> Iterator[tupl
     source = value
     yield Region(value), interior
     while (node := source.producer) is not None and len(steps) < horizon:
-        found = _step(node, scope, horizon - len(steps) - 1)
+        found = last_step(node, scope, horizon - len(steps) - 1)
         if found is None:
             return
         step, earlier, inside = found
@@ -90,8 +90,8 @@ def regions(value: Value, scope: Scope, horizon: int = HORIZON) -> Iterator[tupl
             return
 
 
-def _step(node: Node, scope: Scope, horizon: int) -> tuple[Op | Join, Value, Interior] | None:
-    """The last step of the region that ends in `node`, what it starts from, and the values inside the step."""
+def last_step(node: Node, scope: Scope, horizon: int = HORIZON) -> tuple[Op | Join, Value, Interior] | None:
+    """The last step of a region that ends in `node`, what it starts from, and the values inside the step; None without one."""
     step = scope.step(node)
     if step is not None:
         return step, node.inputs[0], ()
@@ -129,13 +129,15 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
     Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  Where zero blocks may
     make the result cheaper than that, the placeholder is no larger than the plainest form can be.  None without a convolution.
     """
-    ops = list(region.ops())
-    mixing = [op for op in ops if isinstance(op, Conv) and not algebra.is_diagonal(op)]
-    channels = _channels(region)
-    if not mixing or channels is None:
+    convs = [op for op in region.ops() if isinstance(op, Conv)]
+    mixing = [op for op in convs if not algebra.is_diagonal(op)]
+    channels, moves = _channels(region), _moves_channels(region)
+    if not convs or channels is None or (moves and not mixing):
         return None
     thin = convolution(_thin(region, views), {})
-    if _moves_channels(region):
+    if not mixing:
+        groups, fan_in = channels, 1
+    elif moves:
         inputs, _ = _space(region, ())
         fan_in = max(_fan_in(region), inputs // gcd(inputs, channels))  # groups divide both
         groups = max(inputs // fan_in, 1)

@@ -13,25 +13,26 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from repcompiler.certificate import certify
+from repcompiler.chain import Planner
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, ConvTranspose, Linear, Op
+from repcompiler.ops import Conv, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Refusal, refuse
-from repcompiler.region import Region, Scope, View, convolution, outline
+from repcompiler.region import Region, Scope, View, convolution
+from repcompiler.sites import Sites, Term, inside, outlined, refuse_repetition, saving
 
 Result = Expr | Value | tuple[Expr, ...] | None
 
 OFTEN = 512
 """Rewrites of one value after which it is left as it is."""
-WEIGHTED = (Conv, ConvTranspose, Linear)
-"""What is not computed twice for the sake of two readers."""
 READERS = 16
 """Readers of one value that may be rewritten at once."""
 
@@ -57,9 +58,6 @@ class ViewRule:
 
 
 Pass = Rule | ViewRule
-
-Sites = Mapping[Node, Match]
-"""What is rewritten at once: matches by their roots."""
 
 
 def _doc(function: Callable[..., Any]) -> str:
@@ -133,51 +131,62 @@ class Rewriter:
         self.log = Log()
         self.rewrites: Counter[str] = Counter()
         """How often each value was rewritten."""
-        self.rules = [rule for rule in passes if isinstance(rule, Rule)]
         self.scope = Scope(graph, {op: rule.view for rule in passes if isinstance(rule, ViewRule) for op in rule.shows})
+        self.planners = {
+            rule: Planner(partial(self._candidates, rule), self.scope, self.objective)
+            for rule in passes
+            if isinstance(rule, Rule)
+        }
 
     def run(self) -> Log:
         """Sweep until nothing changes."""
-        changed = True
-        while changed:
-            changed = False
+        steps = -1
+        while steps < len(self.log.steps):
+            steps = len(self.log.steps)
             self.log.declined.clear()
+            for planner in self.planners.values():
+                planner.forget()
             pending = self.graph.topological()[::-1]
             while pending:
                 node = pending.pop()
-                if node not in self.graph.nodes or (self.fuel is not None and len(self.log.steps) >= self.fuel):
-                    continue
-                added = self._visit(node)
-                if added is not None:
-                    changed = True
-                    pending.extend(reversed(added))
+                if node in self.graph.nodes and (self.fuel is None or len(self.log.steps) < self.fuel):
+                    pending.extend(reversed(self._visit(node)))
         return self.log
 
-    def _visit(self, node: Node) -> list[Node] | None:
-        """Try every rule on `node`; what the first one that applies added, or None."""
-        for rule in self.rules:
+    def _visit(self, node: Node) -> list[Node]:
+        """Try every rule on `node`; the nodes to visit next: what the first one that applies added, or what waited for it."""
+        waiting: list[Node] = []
+        for rule, planner in self.planners.items():
             for match in self._matches(rule, node):
-                if self._is_banned(rule, node):
-                    self._decline(rule, node, "it was reverted: verification failed with it")
+                if reason := self._barred(rule, node):
+                    self._decline(rule, node, reason)
                     break
-                if self._is_restless(node):
-                    self._decline(rule, node, f"this value was rewritten {OFTEN} times")
-                    break
+                if planner.postpones(node, match):
+                    continue
                 try:
                     added = self._apply(rule, node, match)
                 except Refusal as refusal:
                     self._decline(rule, node, str(refusal))
+                    waiting += planner.give_up(node, match)
                 else:
                     if added is not None:
                         return added
-        return None
+        return waiting
 
-    def _is_restless(self, node: Node) -> bool:
-        """Whether a value has been rewritten so often that estimates of its cost must contradict each other."""
-        return self.rewrites[node.output.name] >= OFTEN
+    def _barred(self, rule: Rule, node: Node) -> str:
+        """Why a rule is not to be tried at a node, if so."""
+        if self._is_banned(rule, node):
+            return "it was reverted: verification failed with it"
+        if self.rewrites[node.output.name] >= OFTEN:  # estimates of its cost must contradict each other
+            return f"this value was rewritten {OFTEN} times"
+        return ""
 
     def _is_banned(self, rule: Rule, node: Node) -> bool:
         return (rule.name, node.output.name) in self.banned
+
+    def _candidates(self, rule: Rule, node: Node) -> Iterator[Match]:
+        """The matches that may be planned."""
+        return iter(()) if self._barred(rule, node) else self._matches(rule, node)
 
     def _matches(self, rule: Rule, node: Node) -> Iterator[Match]:
         for pattern in rule.patterns:
@@ -188,15 +197,14 @@ class Rewriter:
         """Rewrite at `root`, and at whatever else reads the values inside; None where the rule has nothing to say."""
         sites = self._sites(rule, root, match)
         self._refuse_if_hopeless(sites)
-        terms: dict[Node, Expr | Value | None] = {}
+        terms: dict[Node, Term] = {}
         for site, found in sites.items():
             parts = rule.result(**{name: self._resolve(captured, found) for name, captured in found.captures.items()})
             if parts == ():
                 return None
             terms[site] = self._cheapest(site, found, parts)
-        if len(sites) > 1 and sum(map(_weights, terms.values())) > sum(isinstance(n.op, WEIGHTED) for n in _spanned(sites)):
-            refuse("it would be computed for each of its readers")
-        saved = self._saved(sites, terms) / len(sites)
+        refuse_repetition(sites, terms)
+        saved = saving(sites, terms, self.objective)[0] / len(sites)
         added: list[Node] = []
         for site, term in terms.items():
             gone, new = self.graph.replace(site, term)
@@ -205,24 +213,33 @@ class Rewriter:
             self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(new), saved))
         return added
 
+    def _refuse_if_hopeless(self, sites: Sites) -> None:
+        """Judge a merge by its geometry, before any weight is computed."""
+        try:
+            terms = outlined(sites, self.scope.views)
+        except Refusal:  # not one convolution; the rule may know another form, or will say why not
+            return
+        if terms is not None:
+            saving(sites, terms, self.objective)
+
     def _sites(self, rule: Rule, root: Node, match: Match) -> Sites:
         """The match, and with it one at every other reader of the values inside: those can only go all at once."""
         sites = {root: match}
         pending = [match]
-        inside = _inside(root, match)
+        within = inside(root, match)
         while pending:
             current = pending.pop()
             for value in current.interior:
                 if self.graph.is_output(value):
                     refuse(f"'{value.name}' is an output of the graph")
                 for user in value.uses:
-                    if user in inside and value not in current.rest:
+                    if user in within and value not in current.rest:
                         continue
                     other = next((found for found in self._matches(rule, user) if value in found.interior), None)
                     if other is None or len(sites) == READERS or value in current.rest or self._is_banned(rule, user):
                         refuse(f"'{value.name}' is read more than once")
                     sites[user] = other
-                    inside |= _inside(user, other)
+                    within |= inside(user, other)
                     pending.append(other)
         if len(sites) > 1 and any(site.output in found.interior for site in sites for found in sites.values()):
             refuse("its readers read each other")
@@ -240,29 +257,6 @@ class Rewriter:
             certify(root, match, part, term)
         return term
 
-    def _refuse_if_hopeless(self, sites: Sites) -> None:
-        """Judge a merge by its geometry, before any weight is computed."""
-        terms: dict[Node, Expr | Value | None] = {}
-        try:
-            for site, match in sites.items():
-                merged = None if match.whole is None else outline(match.whole, self.scope.views)
-                if merged is None or match.whole is None:
-                    return
-                plain = merged if merged.stride else Linear(merged.weight, merged.bias)
-                terms[site] = match.context(plain(match.whole.source))
-        except Refusal:  # not one convolution; the rule may know another form, or will say why not
-            return
-        self._saved(sites, terms)
-
-    def _saved(self, sites: Sites, terms: Mapping[Node, Expr | Value | None]) -> float:
-        """How much the cost falls; refuses where it does not."""
-        costs, counts = zip(*map(self.objective.of_node, _spanned(sites)), strict=True)
-        before, count = sum(costs), sum(counts)
-        after, new_count = (sum(column) for column in zip(*map(self._cost, terms, terms.values()), strict=True))
-        if (after, new_count) >= (before, count) and any(isinstance(term, Expr) for term in terms.values()):
-            refuse(f"it would cost more ({self.objective.name} {before:.3g} -> {after:.3g})")
-        return float(before - after)
-
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
         return self.objective.of_term(term, root.output.typical or root.output.shape)
 
@@ -279,21 +273,6 @@ class Rewriter:
         declined = Declined(rule.name, node.output.name, reason)
         if declined not in self.log.declined[-8:]:
             self.log.declined.append(declined)
-
-
-def _inside(root: Node, match: Match) -> dict[Node, None]:
-    """The nodes that a match spans."""
-    return dict.fromkeys([root, *(value.producer for value in match.interior if value.producer is not None)])
-
-
-def _spanned(sites: Sites) -> dict[Node, None]:
-    """The nodes that all matches span, each once."""
-    return dict.fromkeys(node for root, match in sites.items() for node in _inside(root, match))
-
-
-def _weights(term: Expr | Value | None) -> int:
-    """Operations with weights in an expression."""
-    return sum(isinstance(part.op, WEIGHTED) for part in term.parts()) if isinstance(term, Expr) else 0
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

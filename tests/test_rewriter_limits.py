@@ -63,7 +63,7 @@ def test_rewriting_ends_even_where_two_rules_undo_each_other(rng, monkeypatch):
     def back(x, scale):
         return BatchNorm(scale.scale, scale.shift, 0 * scale.scale, 0 * scale.scale + 1, 0.0)(x)
 
-    monkeypatch.setattr(Rewriter, "_saved", lambda *_: 1.0)  # estimates that contradict each other
+    monkeypatch.setattr("repcompiler.rewriter.saving", lambda *_: (1.0, 0))  # estimates that contradict each other
     log = Rewriter(build(lambda x: random_batch_norm(rng, 4)(x), x=IMAGE), [there, back], OBJECTIVES["plain"]).run()
     assert len(log.steps) == 512
     assert log.declined[-1].reason == "this value was rewritten 512 times"

@@ -1,0 +1,67 @@
+"""What is rewritten at once, and whether it pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from repcompiler.cost import Objective
+from repcompiler.ir import Expr, Node, Value
+from repcompiler.ops import Conv, ConvTranspose, Linear
+from repcompiler.pattern import Match
+from repcompiler.refusal import refuse
+from repcompiler.region import View, outline
+
+Sites = Mapping[Node, Match]
+"""Matches by their roots."""
+Term = Expr | Value | None
+Terms = Mapping[Node, Term]
+"""What takes the place of each root."""
+Saving = tuple[float, int]
+"""By how much cost and number of operations fall; compared in this order."""
+
+WEIGHTED = (Conv, ConvTranspose, Linear)
+"""What is not computed twice for the sake of two readers."""
+
+
+def inside(root: Node, match: Match) -> dict[Node, None]:
+    """The nodes that a match spans."""
+    return dict.fromkeys([root, *(value.producer for value in match.interior if value.producer is not None)])
+
+
+def spanned(sites: Sites) -> dict[Node, None]:
+    """The nodes that all matches span, each once."""
+    return dict.fromkeys(node for root, match in sites.items() for node in inside(root, match))
+
+
+def refuse_repetition(sites: Sites, terms: Terms) -> None:
+    """Refuse to compute for each of several readers what was computed once."""
+    if len(sites) > 1 and sum(map(_weights, terms.values())) > sum(isinstance(n.op, WEIGHTED) for n in spanned(sites)):
+        refuse("it would be computed for each of its readers")
+
+
+def outlined(sites: Sites, views: Mapping[type, View]) -> Terms | None:
+    """What the matches would become, from their geometry alone; None where that cannot be told.  Refuses as `outline` does."""
+    terms: dict[Node, Term] = {}
+    for site, match in sites.items():
+        merged = None if match.whole is None else outline(match.whole, views)
+        if merged is None or match.whole is None:
+            return None
+        plain = merged if merged.stride else Linear(merged.weight, merged.bias)
+        terms[site] = match.context(plain(match.whole.source))
+    return terms
+
+
+def saving(sites: Sites, terms: Terms, objective: Objective) -> Saving:
+    """What rewriting the matches to `terms` saves; refuses where that is nothing."""
+    costs, counts = zip(*map(objective.of_node, spanned(sites)), strict=True)
+    after = [objective.of_term(term, root.output.typical or root.output.shape) for root, term in terms.items()]
+    new_costs, new_counts = zip(*after, strict=True)
+    saved = float(sum(costs) - sum(new_costs)), sum(counts) - sum(new_counts)
+    if saved <= (0.0, 0) and any(isinstance(term, Expr) for term in terms.values()):
+        refuse(f"it would cost more ({objective.name} {sum(costs):.3g} -> {sum(new_costs):.3g})")
+    return saved
+
+
+def _weights(term: Term) -> int:
+    """Operations with weights in an expression."""
+    return sum(isinstance(part.op, WEIGHTED) for part in term.parts()) if isinstance(term, Expr) else 0
