@@ -60,7 +60,7 @@ def main() -> None:
 )
 @click.option("--passes", callback=_names, metavar="A,B", help="Apply only these passes (see: repc passes).")
 @click.option("--skip", callback=_names, metavar="A,B", help="Leave these passes out.")
-@click.option("--explain", is_flag=True, help="Say of every block that was left as it was: which rule, which value, why.")
+@click.option("--explain", is_flag=True, help="Say of linear operations still next to each other why they are not one.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout)."
 )

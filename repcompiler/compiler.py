@@ -8,6 +8,7 @@ from typing import Any
 from repcompiler.cost import OBJECTIVES
 from repcompiler.document import Document
 from repcompiler.errors import VerificationError
+from repcompiler.explain import explain
 from repcompiler.passes import PASSES
 from repcompiler.report import Report
 from repcompiler.rewriter import Log, Pass, Rewriter
@@ -88,6 +89,7 @@ def compile_document(
         log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned, certified).run()
         if log.steps:
             fork.patch(graph)
+        log.remaining = explain(graph, log.declined)
         graph.dissolve()
         return fork, log
 

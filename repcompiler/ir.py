@@ -37,6 +37,13 @@ class Value:
     """Extents of one run where the shape leaves some free: for estimates alone."""
     producer: Node | None = None
     uses: dict[Node, int] = field(default_factory=dict)
+    path: str = ""
+    """Where the user's code has it, if the name does not say so: the path of a module."""
+
+    @property
+    def label(self) -> str:
+        """What people know it by."""
+        return self.path or self.name
 
     @property
     def rank(self) -> int | None:
@@ -195,6 +202,7 @@ class Graph:
         """A new value for the result of an operation inside an expression."""
         self._fresh += 1
         value = Value(f"{near.name}/{self._fresh}", op.infer_shape([x.shape for x in operands]), near.dtype)
+        value.path = near.path and f"{near.path}/{self._fresh}"
         if any(operand.typical is not None for operand in operands):
             value.typical = op.infer_shape([operand.typical or operand.shape for operand in operands])
         return value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repcompiler.document import Statistics
-from repcompiler.rewriter import Declined, Log, Step
+from repcompiler.refusal import Declined, Remaining, listed
+from repcompiler.rewriter import Log, Step
 from repcompiler.verify import Verification
 
 
@@ -21,6 +22,8 @@ class Report:
     after: Statistics | None = None
     steps: list[Step] = field(default_factory=list)
     declined: list[Declined] = field(default_factory=list)
+    remaining: list[Remaining] = field(default_factory=list)
+    """Why each linear operation is still next to another one."""
     reverted: list[tuple[str, str]] = field(default_factory=list)
     """(rule, value) of rewrites taken back because the result differed with them."""
     verification: Verification | None = None
@@ -37,7 +40,7 @@ class Report:
         """Record one compilation."""
         self.objective = objective
         self.before, self.after = before, after
-        self.steps, self.declined = log.steps, log.declined
+        self.steps, self.declined, self.remaining = log.steps, log.declined, log.remaining
         self.reverted = sorted(reverted)
         self.verification = verification
 
@@ -53,9 +56,19 @@ class Report:
             "after": _plain(self.after),
             "rewrites": [asdict(step) for step in self.steps],
             "declined": [asdict(declined) for declined in self.declined],
+            "remaining": [asdict(remaining) for remaining in self.remaining],
             "reverted": [{"rule": rule, "root": root} for rule, root in self.reverted],
             "verification": self._verification(),
         }
+
+    def explanation(self) -> list[str]:
+        """`remaining` as lines; those that differ only in names and numbers as one, with a count and the first few names."""
+        alike: dict[tuple[str, ...], list[Remaining]] = defaultdict(list)
+        for line in self.remaining:
+            alike[line.kind].append(line)
+        others = [listed([f"'{line.value}'" for line in lines[1:]]) for lines in alike.values()]
+        also = (f"; also {names}" if names else "" for names in others)
+        return [f"{len(lines):>6} x {lines[0]}{more}" for lines, more in zip(alike.values(), also, strict=True)]
 
     def _verification(self) -> dict[str, Any] | None:
         if self.verification is None:

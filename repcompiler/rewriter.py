@@ -25,7 +25,7 @@ from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Conv, Op
 from repcompiler.pattern import Captured, Match, RootPattern
-from repcompiler.refusal import Refusal, refuse
+from repcompiler.refusal import Declined, Refusal, Remaining, refuse
 from repcompiler.region import Region, Scope, View, convolution
 from repcompiler.sites import Sites, Term, inside, outlined, refuse_repetition, saving
 
@@ -90,21 +90,13 @@ class Step:
     """How much the cost fell, in units of the objective."""
 
 
-@dataclass(frozen=True)
-class Declined:
-    """One rewrite that matched and was refused."""
-
-    rule: str
-    root: str
-    reason: str
-
-
 @dataclass
 class Log:
     """What a run of the rewriter did, and what it left and why."""
 
     steps: list[Step] = field(default_factory=list)
     declined: list[Declined] = field(default_factory=list)
+    remaining: list[Remaining] = field(default_factory=list)
 
 
 class Rewriter:
@@ -158,28 +150,28 @@ class Rewriter:
         waiting: list[Node] = []
         for rule, planner in self.planners.items():
             for match in self._matches(rule, node):
-                if reason := self._barred(rule, node):
-                    self._decline(rule, node, reason)
+                if barred := self._barred(rule, node):
+                    self._decline(rule, node, match, barred)
                     break
                 if planner.postpones(node, match):
                     continue
                 try:
                     added = self._apply(rule, node, match)
                 except Refusal as refusal:
-                    self._decline(rule, node, str(refusal))
+                    self._decline(rule, node, match, refusal)
                     waiting += planner.give_up(node, match)
                 else:
                     if added is not None:
                         return added
         return waiting
 
-    def _barred(self, rule: Rule, node: Node) -> str:
+    def _barred(self, rule: Rule, node: Node) -> Refusal | None:
         """Why a rule is not to be tried at a node, if so."""
         if self._is_banned(rule, node):
-            return "it was reverted: verification failed with it"
+            return Refusal("it was reverted: verification failed with it")
         if self.rewrites[node.output.name] >= OFTEN:  # estimates of its cost must contradict each other
-            return f"this value was rewritten {OFTEN} times"
-        return ""
+            return Refusal(f"this value was rewritten {OFTEN} times", "cost")
+        return None
 
     def _is_banned(self, rule: Rule, node: Node) -> bool:
         return (rule.name, node.output.name) in self.banned
@@ -231,24 +223,24 @@ class Rewriter:
             current = pending.pop()
             for value in current.interior:
                 if self.graph.is_output(value):
-                    refuse(f"'{value.name}' is an output of the graph")
+                    refuse(f"'{value.name}' is an output of the graph", "fan-out")
                 for user in value.uses:
                     if user in within and value not in current.rest:
                         continue
                     other = next((found for found in self._matches(rule, user) if value in found.interior), None)
                     if other is None or len(sites) == READERS or value in current.rest or self._is_banned(rule, user):
-                        refuse(f"'{value.name}' is read more than once")
+                        refuse(f"'{value.name}' is read more than once", "fan-out")
                     sites[user] = other
                     within |= inside(user, other)
                     pending.append(other)
         if len(sites) > 1 and any(site.output in found.interior for site in sites for found in sites.values()):
-            refuse("its readers read each other")
+            refuse("its readers read each other", "fan-out")
         return sites
 
     def _cheapest(self, root: Node, match: Match, parts: Result) -> Expr | Value | None:
         """Among the forms that a rule knows, the one of least cost, in its context and checked if need be."""
         if isinstance(parts, Value) and self.graph.is_output(root.output):
-            refuse(f"'{root.output.name}' is an output of the graph and keeps its name")
+            refuse(f"'{root.output.name}' is an output of the graph and keeps its name", "fan-out")
         if not isinstance(parts, (Expr, tuple)):
             return parts
         terms = [(match.context(part), part) for part in (parts if isinstance(parts, tuple) else (parts,))]
@@ -269,8 +261,9 @@ class Rewriter:
         others = (other for other in match.captures.values() if isinstance(other, Region))
         return convolution(captured, self.scope.views, [other for other in others if other.source is captured.source])
 
-    def _decline(self, rule: Rule, node: Node, reason: str) -> None:
-        declined = Declined(rule.name, node.output.name, reason)
+    def _decline(self, rule: Rule, node: Node, match: Match, refusal: Refusal) -> None:
+        spanned = tuple(inner.output.name for inner in inside(node, match))
+        declined = Declined(rule.name, node.output.name, str(refusal), refusal.ground, spanned)
         if declined not in self.log.declined[-8:]:
             self.log.declined.append(declined)
 

@@ -132,7 +132,7 @@ def _refuse_other_axis(op: Op, axis: int | None) -> None:
 def absorb(term: Term, scale: Scale) -> Expr:
     """scale(term) with the scale taken in by the linear operations that make it; refuses where one does not let it through."""
     if isinstance(term, Value):
-        refuse(f"'{term.name}' is read more than once, or made by what takes no scale in")
+        refuse(f"'{term.name}' is read more than once, or made by what takes no scale in", "fan-out")
     return _absorbed(term.op, term, scale, _axis(scale, term))
 
 

@@ -36,7 +36,7 @@ def spanned(sites: Sites) -> dict[Node, None]:
 def refuse_repetition(sites: Sites, terms: Terms) -> None:
     """Refuse to compute for each of several readers what was computed once."""
     if len(sites) > 1 and sum(map(_weights, terms.values())) > sum(isinstance(n.op, WEIGHTED) for n in spanned(sites)):
-        refuse("it would be computed for each of its readers")
+        refuse("it would be computed for each of its readers", "fan-out")
 
 
 def outlined(sites: Sites, views: Mapping[type, View]) -> Terms | None:
@@ -58,7 +58,7 @@ def saving(sites: Sites, terms: Terms, objective: Objective) -> Saving:
     new_costs, new_counts = zip(*after, strict=True)
     saved = float(sum(costs) - sum(new_costs)), sum(counts) - sum(new_counts)
     if saved <= (0.0, 0) and any(isinstance(term, Expr) for term in terms.values()):
-        refuse(f"it would cost more ({objective.name} {sum(costs):.3g} -> {sum(new_costs):.3g})")
+        refuse(f"it would cost more ({objective.name} {sum(costs):.3g} -> {sum(new_costs):.3g})", "cost")
     return saved
 
 

@@ -38,26 +38,26 @@ class Terminal:
             return
         self.out.print(_table(report, before, after))
         for rule, count in report.counts().items():
-            self.out.print(Text(f"{count:>6} x {rule}"))
+            self._line(f"{count:>6} x {rule}")
         if not report.steps:
-            self.out.print("nothing to rewrite")
+            self._line("nothing to rewrite")
         for rule, root in report.reverted:
-            self.out.print(Text(f"taken back: {rule} at '{root}' (the result differed with it)", style="yellow"))
-        if explain:
-            self._explain(report)
+            self._line(f"taken back: {rule} at '{root}' (the result differed with it)", "yellow")
+        if explain and report.remaining:
+            self._line("linear operations still next to each other:")
+            for line in report.explanation():
+                self._line(line)
         if report.verification is None:
-            self.out.print("not verified (--no-verify)")
+            self._line("not verified (--no-verify)")
         else:
-            style = "green" if report.verification.checked else "yellow"
-            self.out.print(Text(report.verification.summary(), style=style))
+            self._line(report.verification.summary(), "green" if report.verification.checked else "yellow")
         if after:
-            self.out.print(Text(f"written: {after[-1]}"))
+            self._line(f"written: {after[-1]}")
 
-    def _explain(self, report: Report) -> None:
-        if report.declined:
-            self.out.print("left as it was:")
-        for declined in report.declined:
-            self.out.print(Text(f"  '{declined.root}': {declined.rule}: {declined.reason}"))
+    def _line(self, text: str, style: str = "") -> None:
+        """One line as it is; what the terminal has no letters for, by their numbers."""
+        encoding = self.out.encoding
+        self.out.print(Text(text.encode(encoding, "backslashreplace").decode(encoding), style=style))
 
 
 def _table(report: Report, read: Sequence[Path], written: Sequence[Path]) -> Table:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import onnx
 import pytest
+import timm
 import torch
 from torch import nn
 
+import repcompiler
 from repcompiler import cli
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +108,12 @@ def test_python_runs(folder, block):
     for file in (proto, onnx.load("from_torch.onnx")):
         assert [node.op_type for node in file.graph.node] == ["Conv", "Relu"]
     assert scope["report"].verification.equal
+
+
+def test_explanation_is_what_is_printed():
+    report = repcompiler.Report()
+    repcompiler.compile(timm.create_model("mobilenetv2_050").eval(), report=report, verify=False)
+    assert blocks("text") == ["\n".join(report.explanation()) + "\n"]
 
 
 def test_exit_codes_are_the_programs():

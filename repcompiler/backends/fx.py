@@ -23,10 +23,12 @@ from repcompiler.frontends.fx_modules import MODULES
 from repcompiler.frontends.fx_run import SHAPE
 from repcompiler.frontends.fx_trace import forget_tracer, regions
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import Constant
+from repcompiler.ops import Constant, Conv, ConvTranspose, Linear
 
 LINEAR = tuple(kind for kind in MODULES if kind is nn.Linear or issubclass(kind, nn.modules.conv._ConvNd))
 
+WEIGHTED = (Conv, ConvTranspose, Linear)
+"""What is named after the module whose place it takes."""
 
 RESHAPED: dict[Any, Any] = {"view": "reshape", torch.ops.aten.view.default: torch.ops.aten.reshape.default}
 """A view of what may now lie in memory in another order."""
@@ -44,16 +46,19 @@ def patch(model: fx.GraphModule, graph: Graph) -> None:
     new = {
         value.origin: node for node in graph.nodes if node.origin is None for value in node.outputs if value.origin is not None
     }
-    for _, region in regions(model):
-        Patch(region, graph, kept, new).run()
+    for path, region in regions(model):
+        Patch(region, graph, kept, new, f"{path}." if path else "").run()
 
 
 class Patch:
     """The patching of one region."""
 
-    def __init__(self, region: fx.GraphModule, graph: Graph, kept: set[fx.Node], new: dict[fx.Node, Node]) -> None:
-        self.region, self.graph, self.kept, self.new = region, graph, kept, new
+    def __init__(
+        self, region: fx.GraphModule, graph: Graph, kept: set[fx.Node], new: dict[fx.Node, Node], prefix: str = ""
+    ) -> None:
+        self.region, self.graph, self.kept, self.new, self.prefix = region, graph, kept, new, prefix
         self.written: dict[Value, fx.Node] = {}
+        self.labels: set[str] = set()
         self.replaceable: set[fx.Node] = set()
         self.unread = {node for node in region.graph.nodes if not node.users}
         self.private = set(self._private_writes())
@@ -112,6 +117,8 @@ class Patch:
 
     def _write(self, node: Node, place: fx.Node) -> fx.Node:
         operands = [self._value(value, place) for value in node.inputs]
+        if isinstance(node.op, WEIGHTED):
+            self._label(node.output, place)
         emit = Emit(self.region, self._place(node, place))
         self.written[node.output] = emit.operation(node.op, operands)
         return self.written[node.output]
@@ -124,6 +131,13 @@ class Patch:
         value = node.output
         dtype = getattr(torch, value.dtype) if isinstance(node.op, Constant) and value.dtype else like.dtype
         return Place(self._name(replaced, place), dtype, like.device, trainable, value.rank)
+
+    def _label(self, value: Value, place: fx.Node) -> None:
+        """Let people know a new value by the linear module whose place it takes, of several at one place each by another."""
+        names = dict.fromkeys(self._names(self._replaced(place)))
+        free = [self.prefix + name for name in names if self.prefix + name not in self.labels]
+        value.path = free[0] if free else value.path
+        self.labels.add(value.path)
 
     def _replaced(self, place: fx.Node) -> list[fx.Node]:
         """What goes for a new value at `place`: the nodes behind it, back to those that stay, in order."""
@@ -144,11 +158,13 @@ class Patch:
         return [value] if isinstance(value, torch.Tensor) else []
 
     def _name(self, replaced: Sequence[fx.Node], place: fx.Node) -> str:
+        return next(iter(self._names(replaced)), place.name)
+
+    def _names(self, replaced: Sequence[fx.Node]) -> list[str]:
         modules = [node for node in replaced if node.op == "call_module"]
         linear = [node for node in modules if isinstance(self.region.get_submodule(str(node.target)), LINEAR)]
         constants = [node for node in replaced if node.op == "get_attr"]
-        named = [*linear, *constants, *modules]
-        return PARAMETRISED.sub(r".\1", str(named[0].target)) if named else place.name
+        return [PARAMETRISED.sub(r".\1", str(node.target)) for node in (*linear, *constants, *modules)]
 
     def _erase(self, gone: Sequence[fx.Node]) -> None:
         """Take out the nodes that went, the constants that only they read, and the modules and parameters none is left of."""

@@ -92,7 +92,7 @@ def _batch_norm(
     eps: Any = 1e-5,
 ) -> Lifted:
     if training is not False:
-        raise Unliftable
+        raise Unliftable("it is in training mode")
     mean, var = _needed(c, running_mean), _needed(c, running_var)
     return normalisation(mean, var, _optional(c, weight), _optional(c, bias), eps), (tensor(x),)
 
@@ -147,8 +147,10 @@ def _max_pool(axes: int) -> Entry:
 
 def _pad(c: Context, x: Any, pad: Any, mode: Any = "constant", value: Any = None) -> Lifted:
     shape = c.shape(x)
-    if mode != "constant" or shape is None or len(pad) % 2 or len(pad) > 2 * (len(shape) - 2):
-        raise Unliftable
+    if mode != "constant":
+        raise Unliftable(f"its mode is {mode}")
+    if shape is None or len(pad) % 2 or len(pad) > 2 * (len(shape) - 2):
+        raise Unliftable("it is not known to pad an image")
     missing = len(shape) - 2 - len(pad) // 2
     op = zero_padding(tuple(pad) + (0,) * (2 * missing), value)
     return op, (tensor(x),)
@@ -171,7 +173,7 @@ def _aten_dropout(c: Context, x: Any, p: Any, train: Any) -> Lifted:
 def _needed(c: Context, arg: Any) -> Array:
     array = c.constant(arg)
     if array is None or array.ndim == 0:
-        raise Unliftable
+        raise Unliftable("its weights depend on data")
     return array
 
 
@@ -183,7 +185,7 @@ def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     """With a batch: torch also takes one image."""
     shape = c.shape(tensor(arg))
     if shape is not None and len(shape) != rank:
-        raise Unliftable
+        raise Unliftable("it takes one image, without a batch")
     return tensor(arg)
 
 

@@ -7,6 +7,7 @@ and so is what is computed from them alone.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -50,6 +51,9 @@ ELEMENTWISE = frozenset((
 ))
 # fmt: on
 """Modules, functions and methods that keep the shape and type of a floating-point tensor."""
+
+LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)(\dd)?|convolution|linear")
+"""Of these it is told why they are not lifted."""
 
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
@@ -102,7 +106,7 @@ class Lift:
                 if node is self.frames[self.framing[node]].writes[-1]:
                     self._framed(self.framing[node])
                 continue
-            value = self.values[node] = Value(self.prefix + node.name, origin=node, dtype="")
+            value = self.values[node] = Value(self.prefix + node.name, origin=node, dtype="", path=self._path(node))
             if SHAPE in node.meta:
                 value.shape, value.dtype = node.meta[SHAPE]
                 value.typical = node.meta[TYPICAL]
@@ -112,6 +116,12 @@ class Lift:
                 self._get_attr(node, value)
             elif node not in self.frames:
                 self._call(node, value)
+
+    def _path(self, node: fx.Node) -> str:
+        """Where in the user's modules a call is."""
+        owner = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
+        path = str(node.target) if node.op == "call_module" else f"{owner}.{node.name}" if owner else node.name
+        return self.prefix.replace("/", ".") + path
 
     def _get_attr(self, node: fx.Node, value: Value) -> None:
         tensor = attribute(self.region, node)
@@ -123,14 +133,20 @@ class Lift:
     def _call(self, node: fx.Node, value: Value) -> None:
         effect = self._has_effect(node)
         operands = node.all_input_nodes
-        op: Op = Opaque(operator_name(node, self.modules), effect=effect)
+        op: Op | None = None
+        reason = ""
         if node in self.memory.fenced:
-            pass
+            reason = "memory that it reads or makes is written to later"
         elif not effect and operands and self._is_fixed(node) and all(self.values[n].constant for n in operands):
             value.constant = partial(self._array, node)
         else:
-            with suppress(Unliftable):
+            try:
                 op, operands = self._op(node)
+            except Unliftable as error:
+                reason = str(error) or "it has arguments that no equation covers"
+        if op is None:
+            name = operator_name(node, self.modules)
+            op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
         inputs = [self.values[operand] for operand in operands]
         read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
         self.graph.add(op, inputs, [value], read, node)
@@ -172,7 +188,7 @@ class Lift:
         op, rank = module_op(module, READERS)
         operand = self.values[node.args[0]]
         if rank is not None and operand.rank not in (None, rank):
-            raise Unliftable  # one image without a batch
+            raise Unliftable("it takes one image, without a batch")
         if isinstance(op, Resize) and operand.rank is None:
             raise Unliftable  # its mode has a name for each rank
         if rank is not None and operand.shape is None:

@@ -32,7 +32,7 @@ from repcompiler.ops import (
 
 
 class Unliftable(Exception):
-    """The operation is left as it is, opaque."""
+    """The operation is left as it is, opaque.  `str()` of it says why of those that are linear."""
 
 
 def spread(value: Any, axes: int) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ def transposed(
 def normalisation(mean: Array, var: Array, gamma: Array | None, beta: Array | None, eps: float) -> BatchNorm:
     """Batch normalisation by fixed statistics."""
     if type(eps) not in (int, float):
-        raise Unliftable
+        raise Unliftable("its eps is computed")
     return BatchNorm(np.ones(len(mean)) if gamma is None else gamma, or_zeros(beta, len(mean)), mean, var, float(eps))
 
 
@@ -88,8 +88,10 @@ def average(
 ) -> AvgPool:
     """From torch's arguments; no stride means the kernel's."""
     kernel, pairs = spread(kernel, axes), both_sides(padding, axes)
-    if ceil_mode or not (count_include_pad or divisor is not None or not any(map(any, pairs))):
-        raise Unliftable
+    if ceil_mode:
+        raise Unliftable("its windows may be partial (ceil_mode)")
+    if not (count_include_pad or divisor is not None or not any(map(any, pairs))):
+        raise Unliftable("it does not count padded zeros (count_include_pad)")
     return AvgPool(kernel, spread(stride, axes) if stride else kernel, pairs, divisor or int(np.prod(kernel)))
 
 
@@ -109,7 +111,7 @@ def maximum(
 def zero_padding(amounts: Sequence[Any], value: Any) -> Pad:
     """From torch's amounts, which go from the last axis backwards."""
     if value not in (0, None) or not all(type(amount) is int for amount in amounts):
-        raise Unliftable
+        raise Unliftable("it pads with something else than zeros, or by a computed amount")
     return Pad(tuple(zip(amounts[::2], amounts[1::2], strict=True))[::-1])
 
 
@@ -121,14 +123,14 @@ def _parameter(tensor: torch.Tensor | None) -> Array | None:
 def floating(tensor: torch.Tensor) -> Array:
     """A dense floating-point tensor as an array."""
     if not tensor.is_floating_point() or tensor.layout is not torch.strided or tensor.device.type == "meta":
-        raise Unliftable
+        raise Unliftable("its weight is no dense floating-point tensor")
     return to_numpy(tensor)
 
 
 def _conv(m: Any) -> Op:
     op = convolution(floating(m.weight), _parameter(m.bias), m.stride, m.padding, m.dilation, m.groups)
     if m.padding_mode != "zeros" and any(map(any, op.padding)):
-        raise Unliftable
+        raise Unliftable(f"its padding_mode is {m.padding_mode}")
     return op
 
 
@@ -143,8 +145,10 @@ def _linear(m: Any) -> Op:
 
 
 def _batch_norm(m: Any) -> Op:
-    if m.training or m.running_mean is None or m.running_var is None:
-        raise Unliftable
+    if m.training:
+        raise Unliftable("it is in training mode")
+    if m.running_mean is None or m.running_var is None:
+        raise Unliftable("it has no running statistics")
     return normalisation(floating(m.running_mean), floating(m.running_var), _parameter(m.weight), _parameter(m.bias), m.eps)
 
 
@@ -209,8 +213,10 @@ MODULES: Readers = {
 def module_op(module: nn.Module, readers: Readers) -> tuple[Op, int | None]:
     """The operation that a module is, and the rank of its input where its type says."""
     kind = torch_type(module)
-    if kind not in readers or has_hooks(module) or "forward" in vars(module):
-        raise Unliftable
+    if kind not in readers:
+        raise Unliftable(f"its class is {kind.__module__}.{kind.__name__}")
+    if has_hooks(module) or "forward" in vars(module):
+        raise Unliftable("it has hooks, or a forward of its own")
     reader, rank = readers[kind]
     try:
         with torch.no_grad(), Deterministic():

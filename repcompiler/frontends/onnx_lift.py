@@ -28,6 +28,9 @@ OLDEST = 7
 STANDARD = ("", "ai.onnx")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+LINEAR = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "AveragePool", "Pad")
+"""Of these it is told why they are not lifted."""
+LINEAR_QUANTISED = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")
 
 
 class Known(NamedTuple):
@@ -71,7 +74,7 @@ class Lift:
         self.model = model
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
         self.inferred = inferred
-        self.operators = operators if self.opset >= OLDEST else {}
+        self.operators = operators
         self.follow = follow
         self.extents: dict[Value, NDArray] = {}
         """Shapes that the model computes, element by element: numbers, symbols, None."""
@@ -109,13 +112,17 @@ class Lift:
         """Lift one node."""
         inputs = [self.declare(value) for value in inputs_of(node)]
         outputs = [self.declare(value) for value in node.outputs]
-        lifted = self.operation(node)
+        try:
+            lifted = self.operation(node)
+            reason = "" if lifted is None else "it does not compute in floating point"
+        except Refusal as refusal:
+            lifted, reason = None, str(refusal)
         if isinstance(lifted, Lifted):
             parts = [(lifted, outputs)]
         else:
             parts = [(part, [output]) for part, output in zip(lifted or (), outputs, strict=False) if _is_read(output)]
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
-            parts = [(Lifted(self.opaque(node), tuple(inputs)), outputs)]
+            parts = [(Lifted(self.opaque(node, reason), tuple(inputs)), outputs)]
         for part, results in parts:
             self.graph.add(part.op, part.inputs, results, part.parameters, node)
             self.mark_constant(node, part.op, inputs, results)
@@ -123,12 +130,11 @@ class Lift:
             self.mark_extents(node, output)
 
     def operation(self, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
-        """What the algebra knows a node as; None where it does not."""
+        """What the algebra knows a node as; None, or a refusal, where it does not."""
+        if self.opset < OLDEST:
+            refuse(f"operator set {self.opset} is older than {OLDEST}")
         operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
-        try:
-            return None if operator is None else operator(self, node)
-        except Refusal:  # an input that must be known depends on data
-            return None
+        return None if operator is None else operator(self, node)
 
     def note(self, lifted: Lifted, result: Value) -> bool:
         """Note type and shape of a result as far as its operation tells; whether rewriting knows numbers of that type."""
@@ -140,13 +146,14 @@ class Lift:
         result.shape = _merge(result.shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
         return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
 
-    def opaque(self, node: onnx_ir.Node) -> Opaque:
+    def opaque(self, node: onnx_ir.Node, reason: str) -> Opaque:
         """A node that no rewrite looks into.  What an operator of a foreign domain does is not known: it may have an effect."""
         label = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
         nodes = [node, *(inner for body in bodies_of(node) for inner in body.all_nodes())]
         foldable = not captured(node) and all(n.domain in STANDARD and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
         effect = any(n.domain not in STANDARD and n.op_identifier() not in self.model.functions for n in nodes)
-        return Opaque(label, partial(self.runtime.evaluate, node), foldable, effect)
+        reason = "it is quantised" if label in LINEAR_QUANTISED else reason if label in LINEAR else ""
+        return Opaque(label, partial(self.runtime.evaluate, node), foldable, effect, reason)
 
     def mark_constant(self, node: onnx_ir.Node, op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         """Give `Value.constant` to results that depend on parameters alone."""
@@ -195,8 +202,10 @@ class Lift:
     def weight(self, node: onnx_ir.Node, index: int) -> NDArray:
         """The array of a constant floating-point input, all numbers finite; refuses where it depends on data."""
         value = self.data(node, index)
+        if value.producer is not None and value.producer.op.kind in QUANTISED:
+            refuse(f"'{value.name}' is quantised")
         if value.constant is None or value.dtype not in FLOATS:
-            refuse(f"'{value.name}' depends on data")
+            refuse(f"'{value.name}' {'depends on data' if value.constant is None else 'is not in floating point'}")
         array = array_of(value)
         with np.errstate(all="ignore"):
             total = np.sum(array)

@@ -29,15 +29,15 @@ from repcompiler.frontends.onnx_lift import (
 )
 from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
 from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Mul, Scale, Sum
-from repcompiler.refusal import Refusal
+from repcompiler.refusal import Refusal, refuse
 
 
-def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted:
     x, kernel = lift.data(node), lift.data(node, 1)
     weight = None if kernel.constant is None else lift.weight(node, 1)
     shape = [size for size in kernel.shape or () if isinstance(size, int)] if weight is None else weight.shape
     if len(shape) < 3 or (weight is None and len(shape) != kernel.rank):
-        return None  # computed, and of unknown extents
+        refuse(f"its kernel '{kernel.name}' is computed, and of unknown extents")
     bias = lift.bias(node, 2, shape[0])
     spatial, groups = len(shape) - 2, attribute(node, "group", 1)
     ones = (1,) * spatial
@@ -50,10 +50,10 @@ def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(Conv(weight, bias, stride, padding, dilation, groups), (x,), lift.parameters(node))
 
 
-def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted:
     x, weight = lift.data(node), lift.weight(node, 1)
     if "output_shape" in node.attributes or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
-        return None
+        refuse("its padding depends on the size of the image (output_shape, auto_pad)")
     spatial, groups = weight.ndim - 2, attribute(node, "group", 1)
     ones, zeros = (1,) * spatial, (0,) * spatial
     op = ConvTranspose(
@@ -68,9 +68,11 @@ def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(op, (lift.expect(x, (None, op.in_channels) + (None,) * spatial),), lift.parameters(node))
 
 
-def _batch_norm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    if attribute(node, "training_mode", 0) or len(node.outputs) > 1 or not attribute(node, "spatial", 1):
-        return None
+def _batch_norm(lift: Lift, node: onnx_ir.Node) -> Lifted:
+    if attribute(node, "training_mode", 0) or len(node.outputs) > 1:
+        refuse("it is in training mode")
+    if not attribute(node, "spatial", 1):
+        refuse("it has statistics of each pixel")
     gamma, beta, mean, var = (lift.weight(node, index) for index in range(1, 5))
     eps = float(np.float32(attribute(node, "epsilon", 1e-5)))
     if wrong := int(np.sum(var.astype(np.float64) + eps <= 0)):
@@ -78,12 +80,14 @@ def _batch_norm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(BatchNorm(gamma, beta, mean, var, eps), (lift.data(node),), lift.parameters(node))
 
 
-def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted:
     weight = lift.weight(node, 1)
     weight = weight if attribute(node, "transB", 0) else weight.T
     bias = lift.bias(node, 2, weight.shape[0])
-    if attribute(node, "transA", 0) or bias.size not in (1, weight.shape[0]) or bias.shape[:-1] not in ((), (1,)):
-        return None  # a bias for each row of the batch
+    if attribute(node, "transA", 0):
+        refuse("it transposes its input")
+    if bias.size not in (1, weight.shape[0]) or bias.shape[:-1] not in ((), (1,)):
+        refuse("it has a bias for each row of the batch")
     bias = np.broadcast_to(bias.reshape(-1), weight.shape[:1])
     alpha, beta = float(attribute(node, "alpha", 1.0)), float(attribute(node, "beta", 1.0))
     weight = weight if alpha == 1 else alpha * weight.astype(np.float64)
@@ -92,9 +96,11 @@ def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    if lift.data(node, 1).constant is None:
+        return None  # a product of data
     weight = lift.weight(node, 1)
     if weight.ndim != 2:
-        return None
+        refuse(f"its weight has {weight.ndim} axes")
     return Lifted(Linear(weight.T, np.zeros(weight.shape[1])), (lift.data(node),), lift.parameters(node))
 
 

@@ -37,16 +37,18 @@ def padding_of(node: onnx_ir.Node, spatial: int, extent: Sequence[int], stride: 
     return tuple(result)
 
 
-def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted:
     """An average over whole windows, padded zeros counted in."""
     x, kernel = lift.data(node), tuple(attribute(node, "kernel_shape", ()))
     ones = (1,) * len(kernel)
     stride = tuple(attribute(node, "strides", ones))
     padding = padding_of(node, len(kernel), kernel, stride, x)
-    if attribute(node, "ceil_mode", 0) or any(d != 1 for d in attribute(node, "dilations", ones)):
-        return None
+    if attribute(node, "ceil_mode", 0):
+        refuse("its windows may be partial (ceil_mode)")
+    if any(d != 1 for d in attribute(node, "dilations", ones)):
+        refuse("its windows are dilated")
     if any(map(any, padding)) and not attribute(node, "count_include_pad", 0):
-        return None
+        refuse("it does not count padded zeros (count_include_pad)")
     return Lifted(AvgPool(kernel, stride, padding, int(np.prod(kernel))), (x,))
 
 
@@ -64,17 +66,19 @@ def max_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(Subsample(stride) if sampled else MaxPool(kernel, stride, padding, dilation), (x,))
 
 
-def pad(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+def pad(lift: Lift, node: onnx_ir.Node) -> Lifted:
     """Zeros, or a crop, on the spatial axes."""
     x = lift.data(node)
     pads, fill, axes = lift.integers(node, 1, "pads"), lift.optional(node, 2), lift.integers(node, 3, "axes")
     zero = attribute(node, "value", 0.0) == 0 and (fill is None or (fill.constant is not None and not np.any(fill.constant())))
-    if attribute(node, "mode", "constant") != "constant" or pads is None or not zero or x.rank is None or x.rank < 3:
-        return None
+    if attribute(node, "mode", "constant") != "constant" or pads is None or not zero:
+        refuse("it pads with something else than zeros")
+    if x.rank is None or x.rank < 3:
+        refuse("it is not known to pad an image")
     axes = list(range(x.rank)) if axes is None else [axis % x.rank for axis in axes]
     amounts = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
     if any(amounts.get(axis, (0, 0)) != (0, 0) for axis in (0, 1)):
-        return None
+        refuse("it pads the batch or the channels")
     return Lifted(Pad(tuple(amounts.get(axis, (0, 0)) for axis in range(2, x.rank))), (x,), lift.parameters(node))
 
 

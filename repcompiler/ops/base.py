@@ -115,13 +115,15 @@ class Opaque(Op):
     """An operation of the document that no rewrite looks into.
 
     `evaluate` maps the arrays of the node's inputs to the arrays of its outputs; `foldable` says that the result depends
-    on nothing else, so that it can be computed once where all inputs are constants.
+    on nothing else, so that it can be computed once where all inputs are constants.  `reason` says of an operation that is
+    linear why it is none of those that a rewrite understands.
     """
 
     label: str
     evaluate: Callable[[Sequence[Array]], Sequence[Array]] | None = None
     foldable: bool = False
     effect: bool = False
+    reason: str = ""
 
     @property
     def pure(self) -> bool:

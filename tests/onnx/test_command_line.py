@@ -92,8 +92,9 @@ def test_quiet_prints_nothing(block, plain):
 def test_explain_says_what_was_left_and_why(model, block, plain):
     onnx.save(model("c = Conv(x, w_4x4x1x1) y = Mul(c, k_4x1x1)", outputs="float[a,b,c,d] c"), block)
     shown = repc(block, "-o", plain, "--explain").stdout
-    assert "left as it was:\n  'y': fold_batch_norm: 'c' is an output of the graph\n" in shown
-    assert "left as it was:" not in repc(block, "-o", plain).stdout
+    head = "linear operations still next to each other:\n"
+    assert f"{head}     1 x 'y' (Scale) after 'c' (Conv 4->4 1x1): 'c' is an output of the graph\n" in shown
+    assert head not in repc(block, "-o", plain).stdout
 
 
 def test_the_report_as_json(block, plain, tmp_path):
@@ -104,6 +105,7 @@ def test_the_report_as_json(block, plain, tmp_path):
     assert report["verification"]["checked"]
     assert report["verification"]["equal"]
     assert {"rule", "root", "removed", "added", "saved"} == report["rewrites"][0].keys()
+    assert report["remaining"] == []
     result = repc(block, "-o", plain, "--json", "-")
     assert json.loads(result.stdout) == report
     assert "operators" in result.stderr
@@ -223,7 +225,7 @@ def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_chec
     proto.graph.node[-1].domain, proto.graph.node[-1].op_type = "their", "Activation"
     onnx.save(proto, block)
     shown = repc(block, "-o", plain, "--explain").stdout
-    assert "merge_parallel_branches: its own check failed" in shown
+    assert "'e' (Add) after 'a' (Conv 4->4 3x3), 'b' (Conv 4->4 1x1): its own check failed: the results differ by" in shown
     assert "not verified" in shown
     assert kinds(plain).count("Add") == 2
 
