@@ -17,7 +17,6 @@ from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_no
 from repcompiler.passes.fold_batch_norm_into_experts import fold_batch_norm_into_experts
 from repcompiler.passes.fold_batch_norm_through import fold_batch_norm_through
 from repcompiler.passes.fold_constants import fold_constants
-from repcompiler.passes.fold_extents import fold_extents
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_branch_with_one_that_stays import merge_branch_with_one_that_stays
@@ -28,6 +27,7 @@ from repcompiler.passes.merge_parallel_conv_and_linear import merge_parallel_con
 from repcompiler.passes.merge_parallel_conv_transposes import merge_parallel_conv_transposes
 from repcompiler.passes.merge_pointwise_after_conv_transpose import merge_pointwise_after_conv_transpose
 from repcompiler.passes.merge_pointwise_before_conv_transpose import merge_pointwise_before_conv_transpose
+from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
@@ -47,8 +47,8 @@ PASSES: tuple[Pass, ...] = (
     eliminate_dead_nodes,
     eliminate_identity,
     eliminate_reshape,
+    merge_reshapes,
     fold_constants,
-    fold_extents,
     recognise_channel_shuffle,
     fold_batch_norm,
     merge_scales,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from repcompiler.ir import Expr, Node, Value
-from repcompiler.ops import Constant, Conv, Op, Reshape, Select
+from repcompiler.ops import Constant, Conv, Op, Select
 from repcompiler.region import Region, Scope, regions
 
 Captured = Value | Expr | Op | Region | tuple[Region, ...]
@@ -204,28 +204,3 @@ class ConstantResult(RootPattern):
         bound = match.bind(self.name, node.output)
         if bound is not None:
             yield bound
-
-
-class ComputedShape(RootPattern):
-    """An operation whose constants the frontend knew although the graph computes them, with all that only computes them."""
-
-    roots = (Reshape,)
-
-    def __init__(self, source: str, name: str) -> None:
-        self.source, self.name = source, name
-
-    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
-        pending = [value for value in node.parameters if value.constant is None and value.producer is not None]
-        inside = {node}
-        interior: list[Value] = []
-        while pending:
-            value = pending.pop()
-            maker = value.producer
-            if maker is not None and not scope.graph.is_output(value) and all(user in inside for user in value.uses):
-                inside.add(maker)
-                interior.append(value)
-                pending += [operand for operand in maker.inputs if operand not in node.inputs]
-        bound = match.bind(self.source, node.inputs[0]) if interior else None
-        bound = bound and bound.bind(self.name, node.op)
-        if bound is not None:
-            yield bound.inside(*interior)

@@ -63,11 +63,12 @@ def test_shape_of_a_dynamic_conv_follows_from_image_and_kernel(shapes, result):
     assert conv.infer_shape(shapes) == result
 
 
-def test_shape_of_a_sum_broadcasts_and_is_unknown_where_a_rank_is():
+def test_shape_of_a_sum_broadcasts_and_is_unknown_where_an_operand_is():
     assert Sum((1, 1)).infer_shape([("n", 4, 1), (1, 4, 7)]) == ("n", 4, 7)
-    assert Sum((1, 1)).infer_shape([(None, 4), ("n", 1)]) == ("n", 4)
+    assert Sum((1, 1)).infer_shape([(4, 1), ("n", 1, 7)]) == ("n", 4, 7)
+    assert Sum((1, 1)).infer_shape([("n", 4, None), ("n", "m", 7)]) == ("n", 4, 7)
+    assert Sum((1, 1)).infer_shape([("n", 4), ("m", None)]) == (None, 4)  # either may be 1
     assert Sum((1, 1)).infer_shape([(2, 4), None]) is None
-    assert Sum((1, 1)).infer_shape([(2, 4), (4,)]) is None
 
 
 def test_channels_of_a_conv_count_all_groups():

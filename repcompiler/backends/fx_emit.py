@@ -115,10 +115,10 @@ class Emit(Writer):
                 return self.graph.call_function(torch.cat, (list(x), 1))
             case Select():
                 return self._select(op, x[0])
+            case Reshape((0, _), 0):
+                return self.graph.call_method("flatten", (x[0], 1))
             case Reshape():
-                sizes = [size or self.graph.call_method("size", (x[0], axis)) for axis, size in enumerate(op.target)]
-                sizes += [self.graph.call_method("size", (x[0], axis)) for axis in range(-op.tail, 0)]
-                return self.graph.call_method("reshape", (x[0], *sizes))
+                return self.graph.call_method("reshape", (x[0], *self._sizes(op, x[0])))
             case Transpose():
                 return self.graph.call_method("permute", (x[0], *op.perm))
             case Identity():
@@ -126,6 +126,14 @@ class Emit(Writer):
             case Constant():
                 return self._parameter("", op.array)
         raise TypeError(f"{op.kind} is no operation of the algebra")
+
+    def _sizes(self, op: Reshape, x: fx.Node) -> list[Any]:
+        """Numbers; where an extent stays it is read, but for one, which the others leave no choice."""
+        target = [*op.target, *(0,) * op.tail]
+        if 0 in target and -1 not in target:
+            target[target.index(0)] = -1
+        axes = [*range(len(op.target)), *range(-op.tail, 0)]
+        return [size or self.graph.call_method("size", (x, axis)) for size, axis in zip(target, axes, strict=True)]
 
     def _conv(self, op: Conv, x: fx.Node) -> fx.Node:
         even = all(before == after >= 0 for before, after in op.padding)

@@ -34,13 +34,14 @@ class Patch:
     def run(self) -> None:
         """Add what is new, redirect its readers, and drop what nothing needs any more."""
         order = self.graph.topological()
+        written = {node for node in order if node.origin is None} | self._bereft(order)
         anchors = self._anchors(order)
         for node in order:
-            if node.origin is None:
+            if node in written:
                 self._write(node, anchors[node])
         for old, new in self.graph.forwarded.items():
             self._redirect(old.origin, self.value(new))
-        kept = {node.origin for node in order}
+        kept = {node.origin for node in order if node not in written}
         self.document.remove([node for node in self.before if node not in kept], safe=True)
         for value in self.read_before:
             if not _is_read(value):
@@ -58,11 +59,19 @@ class Patch:
         assert isinstance(source, onnx_ir.Value)
         return source
 
+    def _bereft(self, order: list[Node]) -> set[Node]:
+        """The nodes that read, in the document, what is gone: a number that their operation knows without it."""
+        there = {value.origin for node in order for value in node.outputs} | {value.origin for value in self.graph.forwarded}
+        gone = {value for node in self.before for value in node.outputs} - there
+        return {node for node in order if node.origin is not None and not gone.isdisjoint(node.origin.inputs)}
+
     def _anchors(self, order: list[Node]) -> dict[Node, onnx_ir.Node]:
         """For each new node, the document's node before which it goes: the one whose result it, or its reader, inherits."""
         anchors: dict[Node, onnx_ir.Node] = {}
         for node in reversed(order):
-            if node.origin is None:
+            if node.origin is not None:
+                anchors[node] = node.origin
+            else:
                 source = node.output.origin
                 anchors[node] = anchors[next(iter(node.output.uses))] if source is None else source.producer()
         return anchors

@@ -17,7 +17,8 @@ from repcompiler.backends.fx import patch
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_lift import ELEMENTWISE, lift, operator_name
+from repcompiler.frontends.fx_layout import ELEMENTWISE
+from repcompiler.frontends.fx_lift import lift, operator_name
 from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_run import (
     AXES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,9 @@ class Context(Protocol):
 
     def extents(self, arg: fx.Node) -> Extents | None:
         """The shape with a symbol for each extent that is not known; None where not even the rank is."""
+
+    def state(self, sizes: Sequence[Any]) -> None:
+        """Note the extents that this call gives its result: numbers, symbols, or -1."""
 
     def is_floating(self, arg: Any) -> bool:
         """Whether it is certainly a floating-point tensor."""

@@ -22,7 +22,10 @@ from repcompiler.ops import (
     Concat,
     Conv,
     Identity,
+    Linear,
+    Mul,
     Op,
+    Opaque,
     PRelu,
     Relu,
     Reshape,
@@ -30,8 +33,22 @@ from repcompiler.ops import (
     Select,
     Sigmoid,
     Softmax,
+    Sum,
     Transpose,
 )
+from repcompiler.ops.base import broadcast
+
+# fmt: off
+ELEMENTWISE = frozenset((
+    "relu", "relu6", "leakyrelu", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid",
+    "logsigmoid", "hardsigmoid", "hardswish", "hardtanh", "tanh", "softplus", "softsign", "clamp", "abs", "exp", "dropout",
+    "softmax", "layernorm", "layer_norm",
+))
+# fmt: on
+"""Modules, functions and methods that keep the shape and type of a floating-point tensor."""
+
+BINARY = frozenset(("add", "iadd", "sub", "isub", "mul", "imul", "multiply", "truediv", "itruediv", "div", "divide"))
+"""Functions and methods whose operands broadcast."""
 
 
 class Undecided(Exception):
@@ -94,6 +111,9 @@ def reshape(c: Context, x: Any, *shape: Any) -> Lifted:
     sizes = [_decided(size, c) for size in shape]
     if len(sizes) == 1 and isinstance(sizes[0], tuple):
         (sizes,) = sizes
+    if not all(type(size) is int or isinstance(size, Extent) for size in sizes):
+        raise Unliftable
+    c.state(sizes)
     tail = 0
     while tail < min(len(sizes), len(known)) and sizes[-1 - tail] == known[-1 - tail]:
         tail += 1
@@ -116,12 +136,19 @@ def _decided(size: Any, c: Context) -> Any:
 
 
 def _keep(size: Any, axis: int, known: Extents) -> int:
-    """As ONNX says it: 0 for the extent that stands there, -1 for another one (torch makes sure that it fits)."""
+    """As ONNX says it: 0 for the extent that stands there, -1 for another one that is not known: the others leave no choice."""
     if size is None or isinstance(size, Extent):
         return 0 if size is not None and known[axis : axis + 1] == (size,) else -1
     if type(size) is not int or size == 0:
         raise Unliftable
     return size
+
+
+def reshape_as(c: Context, x: Any, other: Any) -> Lifted:
+    """To the shape of another tensor."""
+    if (known := c.extents(tensor(other))) is None:
+        raise Unliftable
+    return reshape(c, x, known)
 
 
 def flatten(c: Context, x: Any, start_dim: Any = 0, end_dim: Any = -1) -> Lifted:
@@ -164,16 +191,21 @@ def contiguous(c: Context, x: Any, *, memory_format: Any = torch.contiguous_form
     return Identity(), (tensor(x),)
 
 
-def follow(op: Op, known: Extents) -> tuple[int | Extent | None, ...] | None:
-    """The extents of a result, given those of the (first) operand, where they are some of them; None for each that is not."""
+def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
+    """The extents of a result, given those of the operands, where they are some of them; None for each that is not."""
+    first = known[0]
     if isinstance(op, Transpose):
-        return tuple(known[axis] for axis in op.perm)
+        return tuple(first[axis] for axis in op.perm)
     if isinstance(op, Reshape):
-        sizes = (known[axis] if size == 0 else None if size < 0 else size for axis, size in enumerate(op.target))
-        return (*sizes, *known[len(known) - op.tail :])
+        sizes = (first[axis] if size == 0 else None if size < 0 else size for axis, size in enumerate(op.target))
+        return (*sizes, *first[len(first) - op.tail :])
+    if isinstance(op, Linear):
+        return (*first[:-1], None)
     if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and _keeps_pixels(op)):
-        return (known[0], None, *known[2:])
-    return known if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu, Sigmoid, Softmax)) else None
+        return (first[0], None, *first[2:])
+    if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):
+        return broadcast(known)
+    return first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu, Sigmoid, Softmax)) else None
 
 
 def _keeps_pixels(op: Conv) -> bool:
@@ -192,6 +224,7 @@ RESHAPES = ("view", "reshape", "_unsafe_view")
 
 LAYOUT: Mapping[str, Entry] = {
     **dict.fromkeys(RESHAPES, reshape),
+    **dict.fromkeys(("reshape_as", "view_as"), reshape_as),
     "flatten": flatten,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
     "permute": permute,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_frames import frame_op, frames
 from repcompiler.frontends.fx_functions import call_op
-from repcompiler.frontends.fx_layout import follow
+from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
@@ -37,6 +37,7 @@ from repcompiler.ops import (
     Opaque,
     PRelu,
     Relu,
+    Reshape,
     Resize,
     Sigmoid,
     Softmax,
@@ -44,17 +45,8 @@ from repcompiler.ops import (
 )
 from repcompiler.refusal import Refusal, refuse
 
-# fmt: off
-ELEMENTWISE = frozenset((
-    "relu", "relu6", "leakyrelu", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "sigmoid",
-    "logsigmoid", "hardsigmoid", "hardswish", "hardtanh", "tanh", "softplus", "softsign", "clamp", "abs", "exp", "dropout",
-))
-# fmt: on
-"""Modules, functions and methods that keep the shape and type of a floating-point tensor."""
-
 LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)(\dd)?|convolution|linear")
 """Of these it is told why they are not lifted."""
-
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
 CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
@@ -95,6 +87,7 @@ class Lift:
         self.values: dict[fx.Node, Value] = {}
         self.computed: dict[tuple[fx.Node, bool], Any] = {}
         self.symbols: dict[fx.Node, Extents] = {}
+        self.stated: dict[fx.Node, tuple[int | Extent | None, ...]] = {}
 
     def run(self) -> None:
         """Add the region to the graph."""
@@ -149,13 +142,14 @@ class Lift:
             op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
         inputs = [self.values[operand] for operand in operands]
         read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
-        self.graph.add(op, inputs, [value], read, node)
+        self.graph.add(op, inputs, [value], () if isinstance(op, Reshape) else read, node)  # whose extents it has followed
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
             value.dtype = value.dtype or (inputs[0].dtype if isinstance(op, PASSES_ON) else self._float(inputs))
-        known = self.extents(operands[0]) if operands else None
-        if known is not None and (moved := follow(op, known)) is not None:
+        known = [self.extents(operand) for operand in operands]
+        moved = self.stated.get(node) or (follow(op, *(shape for shape in known if shape)) if known and all(known) else None)
+        if moved is not None:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
             self.symbols[node] = tuple(size if isinstance(size, int) else symbol or new for size, symbol, new in extents)
 
@@ -215,6 +209,9 @@ class Lift:
             None if shape is None else (size if isinstance(size, int) else Extent(arg, axis) for axis, size in enumerate(shape))
         )
         return self.symbols.get(arg, None if known is None else tuple(known))
+
+    def state(self, sizes: Sequence[Any]) -> None:
+        self.stated[self.node] = tuple(size if isinstance(size, Extent) or size > 0 else None for size in sizes)
 
     def is_floating(self, arg: Any) -> bool:
         return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from torch import fx, nn
 
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, is_builtin, regions, trace_region
+from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, is_builtin, plain_data, regions, trace_region
 
 
 def trace_model(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True) -> fx.GraphModule:
@@ -114,10 +115,24 @@ def _trace_without_options(module: nn.Module) -> fx.GraphModule:
 
 
 def _only_called(module: nn.Module, child: str) -> bool:
-    """Whether the source of `module`'s class uses `self.child` in calls alone, so that any other callable may stand there."""
-    nodes = _source(module)
-    called = {node.func for node in nodes if isinstance(node, ast.Call)}
-    return bool(nodes) and all(node in called for node in nodes if isinstance(node, ast.Attribute) and node.attr == child)
+    """Whether the source of `module`'s class calls `self.child`, or reads fixed numbers and words from it, and no more."""
+    source = _source(module)
+    nodes = _attributes(source)
+    used = {node.func for node in source if isinstance(node, ast.Call)}
+    fixed = _fixed(module._modules[child])
+    used |= {node.value for node in nodes if node.attr in fixed and isinstance(node.ctx, ast.Load)}
+    return bool(nodes) and all(node in used for node in nodes if node.attr == child)
+
+
+def _fixed(module: nn.Module | None) -> AbstractSet[str]:
+    """The numbers and words of a module that calling it does not change."""
+    nodes = [] if module is None or isinstance(module, CONTAINERS) else _attributes(_source(module))
+    written = {node.attr for node in nodes if not isinstance(node.ctx, ast.Load)}
+    return plain_data(module).keys() - written if module is not None and nodes else frozenset()
+
+
+def _attributes(nodes: Iterable[ast.AST]) -> list[ast.Attribute]:
+    return [node for node in nodes if isinstance(node, ast.Attribute)]
 
 
 def _touched(module: nn.Module, child: str) -> bool:
@@ -133,13 +148,24 @@ def _touched(module: nn.Module, child: str) -> bool:
 
 
 def _source(module: nn.Module) -> list[ast.AST]:
-    """The syntax of the methods of a module's class and its bases up to torch's, but for constructors; empty if unknown."""
-    nodes: list[ast.AST] = []
+    """The syntax of what may run when a module is called, as far as it is not torch's; empty if unknown.
+
+    That is its forward, what overrides a method of torch's, and each method that is named in one of these.
+    """
+    methods: dict[str, list[ast.AST]] = {}
     for kind in type(module).__mro__:
         for name, method in vars(kind).items():
             if inspect.isfunction(method) and name != "__init__" and not kind.__module__.startswith("torch."):
                 try:
-                    nodes += ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method))))
+                    methods.setdefault(name, []).extend(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
                 except (OSError, SyntaxError):
                     return []
-    return nodes
+    pending = [name for name in methods if hasattr(nn.Module, name)]
+    reached: dict[str, list[ast.AST]] = {}
+    while pending:
+        name = pending.pop()
+        if name in methods and name not in reached:
+            reached[name] = methods[name]
+            named = (getattr(node, "attr", getattr(node, "value", None)) for node in methods[name])
+            pending += [word for word in named if isinstance(word, str)]
+    return [node for nodes in reached.values() for node in nodes]

@@ -207,9 +207,16 @@ def trace_region(module: nn.Module, fixed: Mapping[str, Any] | None = None) -> f
     tracer = RegionTracer(fixed)
     try:
         with _restoring(module), Deterministic():
-            return fx.GraphModule(module, tracer.trace(module), type(module).__name__)
+            region = fx.GraphModule(module, tracer.trace(module), type(module).__name__)
     except Exception as error:
         raise Untraceable(_reason(error)) from error
+    vars(region).update({name: value for name, value in plain_data(module).items() if not hasattr(region, name)})
+    return region
+
+
+def plain_data(module: nn.Module) -> dict[str, Any]:
+    """What a module says of itself in numbers and words: a region keeps it, for others who ask."""
+    return {name: value for name, value in vars(module).items() if name[0] != "_" and type(value) in (bool, int, float, str)}
 
 
 @contextmanager

@@ -76,12 +76,16 @@ def gather(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 def reshape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """To a constant shape, or one computed from extents."""
-    wanted = lift.optional(node, 1)
-    known = None if wanted is None else lift.extents.get(wanted)
-    target = lift.integers(node, 1, "shape") if known is None else extents.target(known, lift.data(node).shape)
+    x, wanted, parameters = lift.data(node), lift.optional(node, 1), lift.parameters(node)
+    target: Sequence[int] | None
+    if wanted is not None and (known := lift.extents.get(wanted)) is not None:
+        lift.expect(lift.declare(node.outputs[0]), extents.stated(known))
+        target, parameters = extents.target(known, x.shape), ()
+    else:
+        target = lift.integers(node, 1, "shape")
     if target is None or (attribute(node, "allowzero", 0) and 0 in target):
         return None
-    return Lifted(Reshape(tuple(target)), (lift.data(node),), lift.parameters(node))
+    return Lifted(Reshape(tuple(target)), (x,), parameters)
 
 
 def flatten(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -110,4 +114,4 @@ def shape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if extents is None or not all(isinstance(size, int) for size in extents):
         return None
     part = slice(attribute(node, "start", 0), attribute(node, "end", None))
-    return Lifted(Constant(np.array(extents[part], np.int64)), (), (lift.data(node),))
+    return Lifted(Constant(np.array(extents[part], np.int64)), ())

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.frontends.onnx_lift import Lift, NDArray, array_of, attribute
-from repcompiler.ir import Value
+from repcompiler.ir import Shape, Value
 
 LARGEST = 64
 """Numbers of a constant that may take part."""
@@ -49,6 +49,11 @@ def target(known: NDArray, shape: Sequence[Any] | None) -> tuple[int, ...] | Non
         for axis, size in enumerate(known.tolist())
     ]
     return tuple(found) if found.count(-1) <= 1 and 0 not in known.tolist() else None
+
+
+def stated(known: NDArray) -> Shape:
+    """The shape that a Reshape to these extents makes, as far as they say."""
+    return tuple(None if size in (0, -1) else size for size in known.tolist())
 
 
 def _compute(node: onnx_ir.Node, arrays: list[NDArray]) -> NDArray | None:

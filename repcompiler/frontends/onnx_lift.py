@@ -14,6 +14,8 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends import onnx_shapes
+from repcompiler.frontends.onnx_shapes import UNDEFINED
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
 from repcompiler.refusal import Refusal, refuse
@@ -21,7 +23,6 @@ from repcompiler.runtime import NodeRuntime, bodies_of, captured, inputs_of
 
 NDArray = np.ndarray[Any, Any]
 
-UNDEFINED = "undefined"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 OLDEST = 7
 """Before this operator set, broadcasting and inference were attributes: nothing of such a model is lifted."""
@@ -76,6 +77,8 @@ class Lift:
         self.inferred = inferred
         self.operators = operators
         self.follow = follow
+        self.named = {dim for value in model.graph.inputs for dim in shape_of(value.shape or ()) if dim is not None}
+        """Extents that the user has named."""
         self.extents: dict[Value, NDArray] = {}
         """Shapes that the model computes, element by element: numbers, symbols, None."""
         self.runtime = NodeRuntime(model)
@@ -124,6 +127,7 @@ class Lift:
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
             parts = [(Lifted(self.opaque(node, reason), tuple(inputs)), outputs)]
         for part, results in parts:
+            onnx_shapes.note(part.op, node, self.opset, part.inputs, results, self.named)
             self.graph.add(part.op, part.inputs, results, part.parameters, node)
             self.mark_constant(node, part.op, inputs, results)
         for output in outputs[:1]:
@@ -137,13 +141,12 @@ class Lift:
         return None if operator is None else operator(self, node)
 
     def note(self, lifted: Lifted, result: Value) -> bool:
-        """Note type and shape of a result as far as its operation tells; whether rewriting knows numbers of that type."""
+        """Note the type of a result as far as its operation tells; whether rewriting knows numbers of that type."""
         typed = lifted.inputs
         if isinstance(lifted.op, (Conv, ConvTranspose, Linear, Scale)):
             typed += lifted.parameters
         if result.dtype == UNDEFINED:
             result.dtype = next((value.dtype for value in typed if value.dtype != UNDEFINED), UNDEFINED)
-        result.shape = _merge(result.shape, lifted.op.infer_shape([value.shape for value in lifted.inputs]))
         return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
 
     def opaque(self, node: onnx_ir.Node, reason: str) -> Opaque:
@@ -223,7 +226,7 @@ class Lift:
 
     def expect(self, x: Value, shape: Shape) -> Value:
         """`x`, whose shape an operator that reads it implies where nothing else states it."""
-        x.shape = _merge(x.shape, shape)
+        x.shape = onnx_shapes.merge(x.shape, shape, self.named)
         return x
 
     def integers(self, node: onnx_ir.Node, index: int, attribute: str) -> list[int] | None:
@@ -290,10 +293,3 @@ def shape_of(shape: onnx_ir.Shape | Sequence[Any]) -> Shape:
     """A shape in neutral terms; some exporters write -1 for what they do not know."""
     dims = (dim if isinstance(dim, int) else getattr(dim, "value", None) for dim in shape)
     return tuple(None if isinstance(dim, int) and dim < 0 else dim for dim in dims)
-
-
-def _merge(stated: Shape | None, inferred: Shape | None) -> Shape | None:
-    """The document's shape, its gaps filled by what the operation implies."""
-    if stated is None or inferred is None or len(stated) != len(inferred):
-        return inferred if stated is None else stated
-    return tuple(b if isinstance(b, int) or a is None else a for a, b in zip(stated, inferred, strict=True))

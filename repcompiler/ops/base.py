@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from repcompiler.ir import Dim, Expr, Shape, Value
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Array = Any
 """An array of any array-API namespace: numpy while compiling, torch while training."""
+
+Symbol = TypeVar("Symbol", bound=Hashable)
+"""An extent that is not known."""
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -55,12 +58,20 @@ def window(size: Dim, kernel: int, stride: int, padding: tuple[int, int], dilati
     return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
-    """The shape of what combines operands number by number, where all are of one known rank."""
+def broadcast(shapes: Sequence[tuple[int | Symbol, ...] | None]) -> tuple[int | Symbol | None, ...] | None:
+    """The shape to which all of these broadcast, aligned at their last axes."""
     known = [shape for shape in shapes if shape is not None]
-    if len(known) < len(shapes) or len(set(map(len, known))) != 1:
+    if len(known) < len(shapes):
         return None
-    return tuple(max(dims, key=lambda dim: (dim != 1, dim is not None)) for dims in zip(*known, strict=True))
+    rank = max(map(len, known))
+    return tuple(_widest(dims) for dims in zip(*((1,) * (rank - len(shape)) + shape for shape in known), strict=True))
+
+
+def _widest(dims: Sequence[int | Symbol]) -> int | Symbol | None:
+    """A number but 1 is the extent of all; without, the one extent there is beside 1: two that are not known may differ."""
+    wide = set(dims) - {1}
+    numbers = [dim for dim in wide if isinstance(dim, int)]
+    return numbers[0] if numbers else 1 if not wide else wide.pop() if len(wide) == 1 else None
 
 
 @dataclass(frozen=True)

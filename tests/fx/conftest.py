@@ -55,14 +55,15 @@ def assert_same(expected, actual, tolerance=1e-11):
         assert error <= tolerance * max(1.0, want.abs().max().item()), f"off by {error:.1e} of {want.abs().max().item():.1e}"
 
 
-def compile_exactly(model, channels=4, spatial=2, example=True, tolerance=1e-11, **options):
+def compile_exactly(model, channels=4, spatial=2, example=True, tolerance=1e-11, shape=None, **options):
     """Compile a randomised double-precision model, hold the result against it at all sizes, and return it with its report.
 
-    The model given must stay what it is, and every rewrite must verify.
+    `shape`: the one that it takes, but for the batch.  The model given must stay what it is, and every rewrite must verify.
     """
     model = randomise(copy_module(model)).double()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    inputs = [torch.randn(2, channels, *size[:spatial], dtype=torch.float64) for size in SIZES]
+    shapes = [(2, channels, *size[:spatial]) for size in SIZES] if shape is None else [shape, (1, *shape[1:])]
+    inputs = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
     given = inputs[0].clone()
     report = repcompiler.Report()
     with torch.random.fork_rng():

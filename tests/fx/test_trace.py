@@ -25,65 +25,6 @@ class Residual(nn.Module):
         return self.wide(x) + self.narrow(x)
 
 
-class Undecided(nn.Module):
-    """Decides in Python on what the tensors hold, and calls its children."""
-
-    def __init__(self, *blocks):
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.last = Residual()
-
-    def forward(self, x):
-        for block in self.blocks:
-            x = block(x)
-        if x.mean() > 100:
-            x = -x
-        return self.last(x)
-
-
-def test_what_cannot_be_traced_is_called_and_its_children_are_compiled(plain):
-    model = nn.Sequential(*pair(), Undecided(Residual(), Residual()), *pair())
-    assert plain(model) == "Conv2d Undecided Conv2d Conv2d Conv2d Conv2d"
-    assert plain(model, example=False) == "Conv2d Undecided Conv2d Conv2d Conv2d Conv2d"
-
-
-def test_a_model_whose_own_forward_cannot_be_traced_is_called_from_a_graph(exactly, calls):
-    result, report = exactly(Undecided(Residual()))
-    assert isinstance(result, fx.GraphModule)
-    assert calls(result) == "Undecided Conv2d Conv2d"
-    assert report.verification.checked
-
-
-def test_untraceable_inside_untraceable_is_opened_too(plain):
-    assert plain(Undecided(Undecided(Residual()))).count("Conv2d") == 3
-
-
-def test_a_shared_child_of_an_untraceable_module_stays_shared(exactly):
-    block = Residual()
-    result, _ = exactly(nn.Sequential(Undecided(block, block)))
-    leaf = result.get_submodule("0")
-    assert leaf.blocks[0] is leaf.blocks[1]
-
-
-def test_a_child_that_its_parent_does_more_with_than_call_is_left(plain):
-    class Reads(Undecided):
-        def forward(self, x):
-            if x.mean() > 100:
-                x = x * self.last.wide[0].weight.mean()
-            return self.last(x)
-
-    assert plain(nn.Sequential(Reads())) == "Reads"
-
-
-def test_a_module_that_nothing_in_can_be_traced_is_refused():
-    class Never(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
-
-    with pytest.raises(ModelError, match=r"Never cannot be traced.*control flow.*export"):
-        repcompiler.compile(Never().eval(), torch.ones(3))
-
-
 def test_random_numbers_are_drawn_each_time_and_not_while_tracing(plain):
     class Noise(nn.Module):
         def forward(self, x):

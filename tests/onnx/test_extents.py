@@ -91,7 +91,6 @@ def test_a_number_without_axes_is_folded_as_one(model, check, operators):
 
 def test_what_only_computed_a_known_shape_goes(model, check, operators):
     result, report = check(model(f"{SHUFFLE.replace('y = Conv', 'z = Conv')} y = Relu(z)", x="N,6,H,7", y="N,4,H,7", **NUMBERS))
-    assert "fold_extents" in report.counts()
     assert not {"Shape", "Concat", "Unsqueeze"} & set(operators(result).split())
     assert report.verification.checked
 
@@ -109,5 +108,50 @@ def test_a_norm_of_flattened_tokens_folds_into_the_layer_before(model, check, op
         s = Shape(l)  r = Reshape(n, s)  y = Relu(r)
     """
     result, report = check(model(body, x="N,5,8", y="N,5,6"))
-    assert "BatchNormalization" not in operators(result)
+    assert operators(result) == "Add MatMul Relu"
     assert report.verification.checked
+
+
+GRID = "s = Shape(x) b = Gather(s, i0) b1 = Unsqueeze(b, zero) grid = Concat<axis=0>(b1, rest) r = Reshape(x, grid)"
+
+
+@pytest.mark.parametrize(
+    ("behind", "shape"),
+    [
+        ("v = HardSwish(r)", ("N", 2, 3, 35)),
+        ("v = Softmax(r)", ("N", 2, 3, 35)),
+        ("t = Sigmoid(r) v = Mul(r, t)", ("N", 2, 3, 35)),
+        ("t = Transpose<perm=[0,1,3,2]>(r) v = MatMul(r, t)", ("N", 2, 3, 3)),
+        ("v = ReduceMean<axes=[3]>(r)", ("N", 2, 3, 1)),
+        ("v, w = Split<axis=3>(r, [5,30])", ("N", 2, 3, 5)),
+        ("v = Squeeze(r, [1])", None),
+        ("t = Softmax(r) v = Add(t, k_2x1x1)", ("N", 2, 3, 35)),
+        ("v = their.Softmax(r)", None),
+    ],
+)
+def test_behind_a_followed_shape_each_node_is_asked_for_its_own(model, behind, shape):
+    body = f"{GRID} {behind} y = Relu(v)"
+    proto = model(body, x="N,6,5,7", y="", imports=', "their" : 1', rest=np.array([2, 3, 35]), **NUMBERS)
+    (value,) = (node.output for node in OnnxDocument.open(proto).lift().nodes if node.output.name == "v")
+    assert value.shape == shape
+    assert value.typical == (None if shape is None else (1, *shape[1:]))
+
+
+def test_blocks_with_shortcuts_whose_norms_act_on_flattened_tokens_fold_to_the_last(model, check, operators):
+    norm = "{0} = MatMul({1}, w_8x8) {0}f = Flatten<axis=2>({0}) {0}n = BatchNormalization({0}f, g_8, b_8, m_8, var_8)"
+    norm += " {0}s = Shape({0}) {0}r = Reshape({0}n, {0}s)"
+    block = (
+        f"{norm.format('{0}p', '{1}')} {{0}}h = HardSwish({{0}}pr) {norm.format('{0}q', '{0}h')} {{0}} = Add({{1}}, {{0}}qr)"
+    )
+    body = " ".join(block.format(name, source) for name, source in ("ax", "ba", "cb", "yc"))
+    result, report = check(model(body, x="N,5,8", y="N,5,8"))
+    assert "BatchNormalization" not in operators(result)
+    assert "Reshape" not in operators(result)
+    assert report.verification.checked
+
+
+@pytest.mark.parametrize("arithmetic", ["Add(r, t)", "Mul(r, t)"])
+def test_a_named_extent_is_worth_more_than_one_that_inference_makes_up(model, arithmetic):
+    body = f"s = Shape(x) f = Flatten(x) t = Reshape(f, s) r = Relu(x) y = {arithmetic}"
+    graph = OnnxDocument.open(model(body, x="N,6,H,7")).lift()
+    assert graph.outputs[0].shape == ("N", 6, "H", 7)
