@@ -38,6 +38,7 @@ from repcompiler.passes.move_selection_into_reader import move_selection_into_re
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.recover_structure import recover_structure
+from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
@@ -72,6 +73,7 @@ PASSES: tuple[Pass, ...] = (
     merge_conv_into_linear,
     merge_parallel_conv_and_linear,
     recover_structure,
+    remove_residual,
     space_to_depth_to_conv,
     identity_to_dirac,
     linear_to_conv,

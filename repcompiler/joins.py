@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import combinations, permutations
 
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Concat, Sum
-from repcompiler.pattern import LinearPattern, Match, RootPattern
+from repcompiler.pattern import Captured, LinearPattern, Match, RootPattern
 from repcompiler.region import Join, Region, Scope, regions
 
 
@@ -41,11 +41,11 @@ class SumPattern(RootPattern):
                         continue
                     inside_second = ()
                 rest = [term for index, term in enumerate(terms) if index not in (i, j)]
-                bound = _bind_all(match, {self.first.source: source, self.second.source: source})
-                bound = bound and _bind_all(bound, {self.first.name: first, self.second.name: second})
+                bound = bind_all(match, {self.first.source: source, self.second.source: source})
+                bound = bound and bind_all(bound, {self.first.name: first, self.second.name: second})
                 if bound is not None:
                     values = tuple(value for _, value in rest)
-                    context = partial(_add_to, rest) if rest else match.context
+                    context = partial(add_to, rest) if rest else match.context
                     whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
                     found = replace(bound, rest=values, context=context, whole=whole)
                     yield found.inside(*additions, *inside_first, *inside_second)
@@ -66,7 +66,7 @@ class ConcatPattern(RootPattern):
                 found = [part[source] for part in parts[start:stop]]
                 before, after = node.inputs[:start], node.inputs[stop:]
                 context = partial(_concat_with, before, after) if before or after else match.context
-                bound = _bind_all(match, {self.branches.source: source})
+                bound = bind_all(match, {self.branches.source: source})
                 if bound is not None and any(region.steps for region, _ in found):
                     branches = tuple(region for region, _ in found)
                     captures = {**bound.captures, self.branches.name: branches}
@@ -77,14 +77,16 @@ class ConcatPattern(RootPattern):
                     )
 
 
-def _bind_all(match: Match, captures: dict[str, Value | Region]) -> Match | None:
+def bind_all(match: Match, captures: Mapping[str, Captured]) -> Match | None:
+    """The match with these captures, or None where a name already stands for something else."""
     bound: Match | None = match
     for name, captured in captures.items():
         bound = bound and bound.bind(name, captured)
     return bound
 
 
-def _add_to(rest: list[tuple[int, Value]], part: Expr) -> Expr:
+def add_to(rest: list[tuple[int, Value]], part: Expr) -> Expr:
+    """A new term beside the signed others of a sum."""
     signs, values = zip(*rest, strict=True)
     return Sum((1, *signs))(part, *values)
 

@@ -5,9 +5,10 @@ Written for clarity and independent of `repcompiler.algebra`: it is the referenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce, singledispatch
 from itertools import product
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from repcompiler.ops import (
     AvgPool,
     BatchNorm,
     Clip,
+    ClipChannels,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     DynamicConv,
     Frame,
+    Gated,
     GlobalAvgPool,
     Identity,
     Linear,
@@ -188,6 +191,24 @@ def _relu(op: Relu, x: NDArray) -> NDArray:
 @meaning.register
 def _clip(op: Clip, x: NDArray) -> NDArray:
     return np.minimum(np.maximum(x, op.minimum), op.maximum)
+
+
+@meaning.register
+def _clip_channels(op: ClipChannels, x: NDArray) -> NDArray:
+    return np.minimum(np.maximum(x, _channels(wide(op.minimum), x.ndim)), _channels(wide(op.maximum), x.ndim))
+
+
+@meaning.register
+def _gated(op: Gated, x: NDArray) -> NDArray:
+    return x * GATES[op.gate](x)
+
+
+GATES: dict[str, Callable[[NDArray], NDArray]] = {
+    "silu": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
+    "gelu": lambda x: 0.5 * (1 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0))),
+    "gelu_tanh": lambda x: 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "hardswish": lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0),
+}
 
 
 @meaning.register

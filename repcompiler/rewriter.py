@@ -23,7 +23,7 @@ from repcompiler.certificate import certify
 from repcompiler.chain import Planner
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, Op
+from repcompiler.ops import Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, Remaining, refuse
 from repcompiler.region import Region, Scope, View, convolution
@@ -45,6 +45,8 @@ class Rule:
     doc: str
     patterns: tuple[RootPattern, ...]
     result: Callable[..., Result]
+    outline: Callable[..., Expr] | None = None
+    """The result with weights of which only the shapes are right: whether it pays, before they are computed."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ def _doc(function: Callable[..., Any]) -> str:
     return inspect.getdoc(inspect.getmodule(function)) or inspect.getdoc(function) or ""
 
 
-def rewrite(*patterns: RootPattern) -> Callable[[Callable[..., Result]], Rule]:
+def rewrite(*patterns: RootPattern, outline: Callable[..., Expr] | None = None) -> Callable[[Callable[..., Result]], Rule]:
     """Decorate a function of captures: its result replaces what one of the patterns matches.
 
     A tuple of expressions are forms of one thing, of which the cheapest is taken; `refuse` to leave things as they are.
+    `outline`: the same at next to no cost, its weights placeholders of the right shapes.
     """
-    return lambda function: Rule(function.__name__, _doc(function), patterns, function)
+    return lambda function: Rule(function.__name__, _doc(function), patterns, function, outline)
 
 
 def as_convolution(*shows: type[Op]) -> Callable[[View], ViewRule]:
@@ -191,7 +194,10 @@ class Rewriter:
         self._refuse_if_hopeless(sites)
         terms: dict[Node, Term] = {}
         for site, found in sites.items():
-            parts = rule.result(**{name: self._resolve(captured, found) for name, captured in found.captures.items()})
+            captures = {name: self._resolve(captured, found) for name, captured in found.captures.items()}
+            if rule.outline is not None:
+                saving({site: found}, {site: found.context(rule.outline(**captures))}, self.objective)
+            parts = rule.result(**captures)
             if parts == ():
                 return None
             terms[site] = self._cheapest(site, found, parts)
@@ -252,10 +258,16 @@ class Rewriter:
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
         return self.objective.of_term(term, root.output.typical or root.output.shape)
 
-    def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Conv, ...]:
+    def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Op, ...]:
         """A region as one convolution; anything else as it is."""
         if isinstance(captured, tuple):
-            return tuple(convolution(region, self.scope.views, captured) for region in captured)
+            near = [part for part in captured if isinstance(part, Region)]
+            return tuple(
+                convolution(part, self.scope.views, [other for other in near if other.source is part.source])
+                if isinstance(part, Region)
+                else part
+                for part in captured
+            )
         if not isinstance(captured, Region):
             return captured
         others = (other for other in match.captures.values() if isinstance(other, Region))

@@ -18,6 +18,7 @@ from repcompiler.ops import (
     AvgPool,
     Clip,
     Conv,
+    Gated,
     GlobalAvgPool,
     Identity,
     Linear,
@@ -36,7 +37,7 @@ from repcompiler.structure import distinct
 
 Index = tuple[int, ...]
 
-ALIKE = (AvgPool, Clip, GlobalAvgPool, Identity, MaxPool, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
+ALIKE = (AvgPool, Clip, Gated, GlobalAvgPool, Identity, MaxPool, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
 """Operations on one value that a choice of channels passes."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from repcompiler.ops import (
     AvgPool,
     BatchNorm,
     Clip,
+    ClipChannels,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     Frame,
+    Gated,
     GlobalAvgPool,
     Identity,
     Linear,
@@ -51,6 +53,14 @@ CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Co
 TRANSPOSED: dict[int, type[nn.Module]] = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d, 5: nn.ConvTranspose3d}
 MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+GATED: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
+    "silu": lambda x: (F.silu, (x,)),
+    "gelu": lambda x: (F.gelu, (x,)),
+    "gelu_tanh": lambda x: (F.gelu, (x,), {"approximate": "tanh"}),
+    "hardswish": lambda x: (F.hardswish, (x,)),
+}
 
 
 class Emit(Writer):
@@ -88,6 +98,10 @@ class Emit(Writer):
             case Clip():
                 bounds = [bound if np.isfinite(bound) else None for bound in (op.minimum, op.maximum)]
                 return self.graph.call_function(torch.clamp, (x[0], *bounds))
+            case ClipChannels():
+                return self._clip_channels(op, x[0])
+            case Gated():
+                return self.graph.call_function(*GATED[op.gate](x[0]))
             case PRelu():
                 if op.slope.shape == (1,):
                     return self.graph.call_function(F.leaky_relu, (x[0], float(op.slope[0])))
@@ -216,6 +230,15 @@ class Emit(Writer):
         if axes > 1 or op.divisor == op.kernel_size[0]:
             return mean
         return self.graph.call_function(operator.mul, (mean, op.kernel_size[0] / op.divisor))
+
+    def _clip_channels(self, op: ClipChannels, x: fx.Node) -> fx.Node:
+        assert self.place.rank is not None, "what is carried through a clip is an image of known rank"
+        shape = (-1, *(1,) * (self.place.rank - 2))
+        least, most = (
+            self._parameter("minimum", op.minimum.reshape(shape)),
+            self._parameter("maximum", op.maximum.reshape(shape)),
+        )
+        return self.graph.call_function(torch.clamp, (x, least, most))
 
     def _maximum(self, op: MaxPool, x: fx.Node) -> fx.Node:
         assert all(before == after for before, after in op.padding), "the torch frontend lifts no other padding"

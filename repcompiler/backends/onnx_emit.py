@@ -14,12 +14,14 @@ from repcompiler.ops import (
     AvgPool,
     BatchNorm,
     Clip,
+    ClipChannels,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     DynamicConv,
     Frame,
+    Gated,
     GlobalAvgPool,
     Identity,
     Linear,
@@ -72,6 +74,7 @@ class Emit:
             AvgPool: self._average_pool,
             BatchNorm: lambda op, x: self._scale(Scale(*affine(op, op.channels)), x),
             Clip: self._clip,
+            ClipChannels: self._clip_channels,
             Concat: self._concat,
             Constant: self._constant,
             Conv: self._conv,
@@ -80,6 +83,7 @@ class Emit:
             Frame: self._frame,
             GlobalAvgPool: lambda op, x: self._node("GlobalAveragePool", x),
             Identity: lambda op, x: self._node("Identity", x),
+            Gated: self._gated,
             Linear: self._linear,
             MaxPool: self._max_pool,
             Mul: lambda op, x, y: self._node("Mul", x, y),
@@ -223,12 +227,27 @@ class Emit:
         ends = [self.initializer(f".{name}", np.array(bounds[name])) if name in bounds else None for name in ("min", "max")]
         return self._node("Clip", x, *ends)
 
+    def _clip_channels(self, op: ClipChannels, x: onnx_ir.Value) -> onnx_ir.Value:
+        for kind, end in (("Max", op.minimum), ("Min", op.maximum)):
+            if np.isfinite(end).any():
+                x = self._node(kind, x, self.initializer(f".{kind.lower()}", self._by_channel(end)))
+        return x
+
+    def _gated(self, op: Gated, x: onnx_ir.Value) -> onnx_ir.Value:
+        if op.gate == "silu":
+            return self._node("Mul", x, self._node("Sigmoid", x))
+        if op.gate == "hardswish":
+            return self._node("HardSwish", x)
+        return self._node("Gelu", x, approximate="tanh" if op.gate == "gelu_tanh" else "none")
+
+    def _by_channel(self, constants: NDArray) -> NDArray:
+        assert self.output.rank is not None, "the frontend lifts constants of a known axis"
+        return constants.reshape(-1, *(1,) * (self.output.rank - 2))
+
     def _prelu(self, op: PRelu, x: onnx_ir.Value) -> onnx_ir.Value:
         if op.slope.shape == (1,):
             return self._node("LeakyRelu", x, alpha=float(op.slope[0]))
-        assert self.output.rank is not None, "the frontend lifts slopes of a known axis"
-        behind = (1,) * (self.output.rank - 2)
-        return self._node("PRelu", x, self.initializer(".slope", op.slope.reshape(-1, *behind)))
+        return self._node("PRelu", x, self.initializer(".slope", self._by_channel(op.slope)))
 
     def _max_pool(self, op: MaxPool, x: onnx_ir.Value) -> onnx_ir.Value:
         dilations = {"dilations": list(op.dilation)} if max(op.dilation) > 1 else {}  # an attribute since opset 10

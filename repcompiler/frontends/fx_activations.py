@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
-from repcompiler.ops import Clip, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, PRelu, Relu, Resize, SpaceToDepth
 
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
@@ -54,6 +54,10 @@ def _slope(slope: Any) -> PRelu:
     return PRelu(np.array([float(slope)]))
 
 
+def _gelu(approximate: Any) -> Gated:
+    return Gated({"none": "gelu", "tanh": "gelu_tanh"}[approximate])
+
+
 def _blocks(factor: Any) -> SpaceToDepth:
     if type(factor) is not int:
         raise Unliftable
@@ -71,6 +75,9 @@ MODULES: Readers = {
     nn.ReLU6: (lambda m: bounds(m.min_val, m.max_val), None),
     nn.Hardtanh: (lambda m: bounds(m.min_val, m.max_val), None),
     nn.LeakyReLU: (lambda m: _slope(m.negative_slope), None),
+    nn.SiLU: (lambda m: Gated("silu"), None),
+    nn.GELU: (lambda m: _gelu(m.approximate), None),
+    nn.Hardswish: (lambda m: Gated("hardswish"), None),
     nn.PReLU: (lambda m: PRelu(floating(m.weight)), None),
     nn.PixelUnshuffle: (lambda m: _blocks(m.downscale_factor), 4),
     nn.Upsample: (_upsample, None),
@@ -105,6 +112,18 @@ def _clamp_max(c: Context, x: Any, max: Any) -> Lifted:  # noqa: A002
 
 def _leaky_relu(c: Context, x: Any, negative_slope: Any = 0.01, inplace: Any = False) -> Lifted:
     return _slope(negative_slope), (tensor(x),)
+
+
+def _silu(c: Context, x: Any, inplace: Any = False) -> Lifted:
+    return Gated("silu"), (tensor(x),)
+
+
+def _hardswish(c: Context, x: Any, inplace: Any = False) -> Lifted:
+    return Gated("hardswish"), (tensor(x),)
+
+
+def _gaussian(c: Context, x: Any, approximate: Any = "none") -> Lifted:
+    return _gelu(approximate), (tensor(x),)
 
 
 def _prelu(c: Context, x: Any, weight: Any) -> Lifted:
@@ -167,6 +186,9 @@ ATEN: Mapping[str, Entry] = {
     "relu6": _relu6,
     **dict.fromkeys(("hardtanh", "hardtanh_"), _hardtanh),
     **dict.fromkeys(("leaky_relu", "leaky_relu_"), _leaky_relu),
+    **dict.fromkeys(("silu", "silu_"), _silu),
+    **dict.fromkeys(("hardswish", "hardswish_"), _hardswish),
+    "gelu": _gaussian,
     "pixel_unshuffle": _pixel_unshuffle,
     **{f"upsample_nearest{axes}d": _upsample_nearest for axes in (1, 2, 3)},
     **{f"_upsample_nearest_exact{axes}d": _upsample_exact for axes in (1, 2, 3)},

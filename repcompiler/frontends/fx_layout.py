@@ -21,6 +21,7 @@ from repcompiler.ops import (
     Clip,
     Concat,
     Conv,
+    Gated,
     Identity,
     Linear,
     Mul,
@@ -205,7 +206,7 @@ def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (first[0], None, *first[2:])
     if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):
         return broadcast(known)
-    return first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, PRelu, Sigmoid, Softmax)) else None
+    return first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, Gated, PRelu, Sigmoid, Softmax)) else None
 
 
 def _keeps_pixels(op: Conv) -> bool:

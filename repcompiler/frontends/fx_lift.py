@@ -30,6 +30,7 @@ from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import (
     Array,
     Clip,
+    Gated,
     GlobalAvgPool,
     Identity,
     MaxPool,
@@ -50,7 +51,7 @@ LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
 CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
-PASSES_ON = (Clip, GlobalAvgPool, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Sigmoid, Softmax, SpaceToDepth)
+PASSES_ON = (Clip, Gated, GlobalAvgPool, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Sigmoid, Softmax, SpaceToDepth)
 """What has the type of its operand."""
 
 

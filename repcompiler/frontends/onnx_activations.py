@@ -12,12 +12,23 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_channels import per_channel
 from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
-from repcompiler.ops import Clip, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, PRelu, Relu, Resize, SpaceToDepth
 
 
 def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """max(x, 0)."""
     return Lifted(Relu(), (lift.data(node),))
+
+
+def hard_swish(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """x clip(x / 6 + 1/2, 0, 1)."""
+    return Lifted(Gated("hardswish"), (lift.data(node),))
+
+
+def gelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """x times the normal distribution function, or times its approximation by a tanh."""
+    approximate = attribute(node, "approximate", "none")
+    return Lifted(Gated("gelu_tanh" if approximate == "tanh" else "gelu"), (lift.data(node),))
 
 
 def leaky_relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

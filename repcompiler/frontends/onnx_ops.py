@@ -14,7 +14,7 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_gates as gates
-from repcompiler.frontends.onnx_activations import clip, leaky_relu, prelu, relu, resize, space_to_depth
+from repcompiler.frontends.onnx_activations import clip, gelu, hard_swish, leaky_relu, prelu, relu, resize, space_to_depth
 from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
     FLOATS,
@@ -186,6 +186,8 @@ OPERATORS: dict[str, Operator] = {
     "Cast": _cast,
     "CastLike": _cast_like,
     "Clip": clip,
+    "Gelu": gelu,
+    "HardSwish": hard_swish,
     "Concat": _either(concat, gates.stack),
     "Constant": _constant,
     "Conv": _conv,

@@ -5,7 +5,7 @@ Kernels are written over `*spatial` axes, so one operation serves 1-D, 2-D and 3
 result carries output channels.
 """
 
-from repcompiler.ops.activation import Clip, PRelu, Relu, Sigmoid, Softmax
+from repcompiler.ops.activation import Clip, ClipChannels, Gated, PRelu, Relu, Sigmoid, Softmax
 from repcompiler.ops.base import Array, Constant, Identity, Mul, Op, Opaque, Padding, Sum
 from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Stack, Subsample, Take, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
@@ -17,12 +17,14 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Clip",
+    "ClipChannels",
     "Concat",
     "Constant",
     "Conv",
     "ConvTranspose",
     "DynamicConv",
     "Frame",
+    "Gated",
     "GlobalAvgPool",
     "Identity",
     "Linear",

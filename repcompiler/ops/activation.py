@@ -21,6 +21,27 @@ class Clip(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class ClipChannels(Op):
+    """Clip with bounds of its own for each channel of axis 1: both of shape (C,), infinite where they bound nothing."""
+
+    minimum: Array
+    maximum: Array
+
+
+@dataclass(frozen=True)
+class Gated(Op):
+    """x g(x) with g(x) + g(-x) = 1, so that f(x) - f(-x) = x: "silu" (g the sigmoid), "gelu" (the normal distribution
+    function), "gelu_tanh" (its approximation) and "hardswish" (clip(x / 6 + 1/2, 0, 1)).
+    """
+
+    gate: str
+
+    @property
+    def kind(self) -> str:
+        return {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "GELU", "hardswish": "HardSwish"}[self.gate]
+
+
+@dataclass(frozen=True, eq=False)
 class PRelu(Op):
     """max(x, 0) + slope min(x, 0): a slope each channel of axis 1 (shape (C,)), or one for all (shape (1,)): LeakyReLU."""
 

@@ -85,10 +85,13 @@ class Sum(Op):
         """A pattern that matches two terms of an addition tree, whatever else is added."""
         from repcompiler.joins import SumPattern
         from repcompiler.pattern import LinearPattern
+        from repcompiler.residual import ChainPattern, ResidualPattern
 
         first, second = operands
+        if isinstance(first, ChainPattern) and isinstance(second, LinearPattern):
+            return ResidualPattern(first, second)
         if not (isinstance(first, LinearPattern) and isinstance(second, LinearPattern)):
-            raise TypeError("the terms of a sum are matched as linear(...)")
+            raise TypeError("the terms of a sum are matched as linear(...), or the first as chain(...)")
         return SumPattern(first, second)
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:

@@ -1,0 +1,101 @@
+"""Patterns over skip connections: a sum of what a chain of layers makes of a value, and of what is linear in that value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from repcompiler.ir import Node, Value
+from repcompiler.joins import add_to, addition_tree, bind_all
+from repcompiler.ops import Clip, ClipChannels, Gated, Mul, Op, Opaque, PRelu, Relu, Sigmoid
+from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
+from repcompiler.region import Interior, Region, Scope, regions
+
+LENGTH = 16
+"""Operations a chain may be long."""
+ACTIVATIONS = (Clip, ClipChannels, Gated, PRelu, Relu, Sigmoid)
+SMOOTH = frozenset(("elu", "celu", "selu", "mish", "softplus", "softsign", "tanh", "hardsigmoid", "logsigmoid"))
+"""Functions of one number that stay opaque: of these it is told why nothing is carried through them."""
+
+Chain = tuple[Region | Op, ...]
+"""Linear operations, each a region of one step, and activations, innermost first."""
+
+
+class ChainPattern(Pattern):
+    """What `chain` makes."""
+
+    def __init__(self, source: str, name: str) -> None:
+        self.source, self.name = source, name
+
+    def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
+        for source, steps, interior in chains(value, scope):
+            bound = bind_all(match, {self.source: source, self.name: steps})
+            if bound is not None:
+                yield bound.inside(*interior)
+
+
+def chain(source: str, name: str) -> ChainPattern:
+    """Linear operations and at least one activation, one after the other, on the value `source`; captured as a tuple."""
+    return ChainPattern(source, name)
+
+
+class ResidualPattern(RootPattern):
+    """A chain and a linear region on one value, as two terms of an addition tree."""
+
+    def __init__(self, body: ChainPattern, shortcut: LinearPattern) -> None:
+        from repcompiler.ops import Sum
+
+        self.roots = (Sum,)
+        self.body, self.shortcut = body, shortcut
+
+    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        terms, additions = addition_tree(node, scope.graph)
+        signs = [sign for sign, _ in terms]
+        skips = [{region.source: (region, inside) for region, inside in regions(value, scope)} for _, value in terms]
+        for i, (sign, value) in enumerate(terms):
+            for source, body, inside_body in chains(value, scope) if sign > 0 else ():
+                for j, skip in enumerate(skips):
+                    if j == i or source not in skip:
+                        continue
+                    region, inside_skip = skip[source]
+                    shortcut = Region(source, region.steps, signs[j] < 0)
+                    names: dict[str, Captured] = {self.body.source: source, self.body.name: body, self.shortcut.name: shortcut}
+                    bound = bind_all(match, names)
+                    if bound is not None:
+                        rest = [term for index, term in enumerate(terms) if index not in (i, j)]
+                        context = partial(add_to, rest) if rest else match.context
+                        found = replace(bound, rest=tuple(value for _, value in rest), context=context)
+                        yield found.inside(*additions, *inside_body, *inside_skip)
+
+
+def chains(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]]:
+    """`value` as a chain on ever earlier values, the nearest first, each with the values that lie inside."""
+    steps: Chain = ()
+    interior: Interior = ()
+    while (node := value.producer) is not None and len(steps) < LENGTH:
+        found = _step(node, scope)
+        if found is None:
+            return
+        step, earlier, inside = found
+        steps, interior, value = (step, *steps), (*interior, value, *inside), earlier
+        if not all(isinstance(part, Region) for part in steps):
+            yield value, steps, interior
+        within = {inner.producer for inner in interior}
+        if scope.graph.is_output(value) or any(user not in within for user in value.uses):
+            return
+
+
+def _step(node: Node, scope: Scope) -> tuple[Region | Op, Value, Interior] | None:
+    """What a node does to one value, that value, and the values between."""
+    step = scope.step(node)
+    if step is not None:
+        return Region(node.inputs[0], (step,)), node.inputs[0], ()
+    if isinstance(node.op, ACTIVATIONS) or (isinstance(node.op, Opaque) and node.op.label.lower() in SMOOTH):
+        return node.op, node.inputs[0], ()
+    if isinstance(node.op, Mul):
+        for x, gate in (node.inputs, node.inputs[::-1]):
+            maker = gate.producer
+            if maker is not None and isinstance(maker.op, Sigmoid) and maker.inputs[0] is x:
+                return Gated("silu"), x, (gate,)
+    return None
