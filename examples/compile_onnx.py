@@ -17,5 +17,5 @@ except (repcompiler.ModelError, repcompiler.VerificationError) as error:
 
 onnx.save(plain, target)
 print(report)
-for declined in report.declined[:10]:
-    print(f"left as it was: '{declined.root}': {declined.rule}: {declined.reason}")
+for line in report.explanation():
+    print(line)

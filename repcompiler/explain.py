@@ -169,14 +169,15 @@ class Explanation:
             return f"'{value.label}' is an output of the graph"
         if self.graph.is_private(value):
             return ""
-        readers = [f"'{user.output.label}'" for user in value.uses]
+        readers = [f"'{user.output.label}'" if user.outputs else user.op.kind for user in value.uses]
         count = f"{len(readers)} operations: " if len(readers) > 1 else "more than one operand of "
         return f"'{value.label}' is read by {count}{listed(readers)}"
 
 
 def _is_linear(node: Node) -> bool:
     """Also what the document calls so and the algebra does not know; not what is computed from parameters alone."""
-    return node.output.constant is None and (isinstance(node.op, LINEAR) or bool(_opaque(node)))
+    known = isinstance(node.op, LINEAR) or (isinstance(node.op, ops.Opaque) and node.op.reason != "")
+    return known and bool(node.outputs) and node.output.constant is None
 
 
 def _way(value: Value) -> list[Value]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
 Ground = Literal["exactness", "cost", "fan-out"]
@@ -36,8 +36,8 @@ class Declined:
     root: str
     reason: str
     ground: Ground = "exactness"
-    spanned: tuple[str, ...] = ()
-    """The values whose operations would have gone, the root first."""
+    spanned: tuple[str, ...] = field(default=(), compare=False)
+    """The values whose operations would have gone, the root first: of refusals that are alike, those of the nearest."""
 
 
 @dataclass(frozen=True)

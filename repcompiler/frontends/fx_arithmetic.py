@@ -43,7 +43,7 @@ class Context(Protocol):
         """The shape with a symbol for each extent that is not known; None where not even the rank is."""
 
     def state(self, sizes: Sequence[Any]) -> None:
-        """Note the extents that this call gives its result: numbers, symbols, or -1."""
+        """Note the extents that this call gives its result: numbers, symbols, and -1 or None for what is not known."""
 
     def is_floating(self, arg: Any) -> bool:
         """Whether it is certainly a floating-point tensor."""

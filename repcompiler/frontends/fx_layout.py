@@ -112,7 +112,9 @@ def reshape(c: Context, x: Any, *shape: Any) -> Lifted:
     sizes = [_decided(size, c) for size in shape]
     if len(sizes) == 1 and isinstance(sizes[0], tuple):
         (sizes,) = sizes
-    if not all(type(size) is int or isinstance(size, Extent) for size in sizes):
+    elif sizes == [None]:  # of how many sizes is not known
+        raise Unliftable
+    if not all(size is None or type(size) is int or isinstance(size, Extent) for size in sizes):
         raise Unliftable
     c.state(sizes)
     tail = 0

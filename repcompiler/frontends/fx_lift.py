@@ -212,7 +212,7 @@ class Lift:
         return self.symbols.get(arg, None if known is None else tuple(known))
 
     def state(self, sizes: Sequence[Any]) -> None:
-        self.stated[self.node] = tuple(size if isinstance(size, Extent) or size > 0 else None for size in sizes)
+        self.stated[self.node] = tuple(size if isinstance(size, Extent) or (size or 0) > 0 else None for size in sizes)
 
     def is_floating(self, arg: Any) -> bool:
         return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype

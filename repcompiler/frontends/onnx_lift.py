@@ -15,23 +15,18 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_shapes
+from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
 from repcompiler.frontends.onnx_shapes import UNDEFINED
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
 from repcompiler.refusal import Refusal, refuse
-from repcompiler.runtime import NodeRuntime, bodies_of, captured, inputs_of
+from repcompiler.runtime import NodeRuntime, inputs_of
 
 NDArray = np.ndarray[Any, Any]
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 OLDEST = 7
 """Before this operator set, broadcasting and inference were attributes: nothing of such a model is lifted."""
-STANDARD = ("", "ai.onnx")
-RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
-QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-LINEAR = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "AveragePool", "Pad")
-"""Of these it is told why they are not lifted."""
-LINEAR_QUANTISED = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")
 
 
 class Known(NamedTuple):
@@ -125,7 +120,7 @@ class Lift:
         else:
             parts = [(part, [output]) for part, output in zip(lifted or (), outputs, strict=False) if _is_read(output)]
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
-            parts = [(Lifted(self.opaque(node, reason), tuple(inputs)), outputs)]
+            parts = [(Lifted(opaque(node, reason, self.runtime), tuple(inputs)), outputs)]
         for part, results in parts:
             onnx_shapes.note(part.op, node, self.opset, part.inputs, results, self.named)
             self.graph.add(part.op, part.inputs, results, part.parameters, node)
@@ -148,15 +143,6 @@ class Lift:
         if result.dtype == UNDEFINED:
             result.dtype = next((value.dtype for value in typed if value.dtype != UNDEFINED), UNDEFINED)
         return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
-
-    def opaque(self, node: onnx_ir.Node, reason: str) -> Opaque:
-        """A node that no rewrite looks into.  What an operator of a foreign domain does is not known: it may have an effect."""
-        label = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
-        nodes = [node, *(inner for body in bodies_of(node) for inner in body.all_nodes())]
-        foldable = not captured(node) and all(n.domain in STANDARD and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
-        effect = any(n.domain not in STANDARD and n.op_identifier() not in self.model.functions for n in nodes)
-        reason = "it is quantised" if label in LINEAR_QUANTISED else reason if label in LINEAR else ""
-        return Opaque(label, partial(self.runtime.evaluate, node), foldable, effect, reason)
 
     def mark_constant(self, node: onnx_ir.Node, op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         """Give `Value.constant` to results that depend on parameters alone."""

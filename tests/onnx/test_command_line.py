@@ -217,6 +217,7 @@ def test_a_wrong_rewrite_is_found_and_taken_back_and_the_rest_is_kept(block, pla
     assert report.reverted == [("merge_parallel_branches", "e"), ("merge_parallel_branches", "f")]
     assert report.verification.equal
     assert "it was reverted: verification failed with it" in {declined.reason for declined in report.declined}
+    assert {line.value: line.reason for line in report.remaining}["e"] == "it was reverted: verification failed with it"
 
 
 def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_check(block, plain, wrong_merge):

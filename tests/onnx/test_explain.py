@@ -78,3 +78,20 @@ def test_integers_are_no_numbers_of_the_algebra(model):
     assert remaining(model("i = Cast<to=6>(x)  p = MatMul(i, q)  y = Cast<to=1>(p)", q=np.ones((4, 4), np.int32), x="N,4")) == [
         "'p' (MatMul): 'q' is not in floating point"
     ]
+
+
+def test_bodies_that_are_not_looked_into_say_what_they_hold(model):
+    body = (
+        "b = Less(k_scalar, x0)  y = If(b)<then_branch = t () => (float u) { u = Conv(x, w_4x4x1x1) }, "
+        "else_branch = e () => (float v) { v = Relu(x) }>"
+    )
+    proto = model(f"x0 = ReduceMax<keepdims=0>(x)  {body}")
+    assert remaining(proto) == ["'y' (If): its bodies are not looked into: Conv"]
+
+
+def test_reader_without_a_result_is_named_by_its_kind(model):
+    proto = model("c = Conv(x, w_4x4x1x1)  y = BatchNormalization(c, g_4, b_4, m_4, var_4)", imports=', "their" : 1')
+    node = proto.graph.node.add()
+    node.op_type, node.domain = "Sink", "their"
+    node.input.append("c")
+    assert remaining(proto) == ["'y' (BatchNorm) after 'c' (Conv 4->4 1x1): 'c' is read by 2 operations: 'y', their.Sink"]
