@@ -22,7 +22,7 @@ import numpy as np
 
 from repcompiler.algebra import add, broadcast, compose, float64, is_diagonal, known_zero, namespace, negate, pad_axis, regroup
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, Identity, Op, Opaque, Padding, PRelu, Relu
+from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, Identity, Linear, Op, Opaque, Padding, PRelu, Relu
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
 
@@ -106,6 +106,10 @@ def carried(x: Value, body: Sequence[Op], shortcut: Conv, outlined: bool = False
     The shortcut goes where fewest weights come of it.  `outlined`: only the shapes of the weights are right.
     """
     convs, activations = _alternating(body, shortcut)
+    if {len(conv.stride) for conv in convs} != {len(shortcut.stride)}:
+        refuse("one acts on the channels, the other on the last axis")
+    if convs[-1].out_channels != shortcut.out_channels:
+        refuse("the branches have different channel counts")
     places = range(len(convs))[-1:] if is_diagonal(shortcut) else range(len(convs))  # as it is, it costs nothing in the last
     plans = [_plan(x, convs, activations, shortcut, place) for place in places]
     found = [plan for plan in plans if not isinstance(plan, Refusal)]
@@ -114,7 +118,7 @@ def carried(x: Value, body: Sequence[Op], shortcut: Conv, outlined: bool = False
     term: Expr | Value = x
     for step in min(found, key=_weights):
         op = step if isinstance(step, Op) else step.outline if outlined else step.conv()
-        term = op(term)
+        term = Linear(op.weight, op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
     assert isinstance(term, Expr)
     return term
 
@@ -179,7 +183,10 @@ def _layers(x: Value, convs: Sequence[Conv], activations: Sequence[Op], shortcut
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
             one = Reserved(channels, 0.0, inside)
             held = Reserved(2 * channels, how.odd_part, image(activation, [both])) if how.odd_part else one
-        yield how.widened(conv.out_channels, held.channels)
+        widened = how.widened(conv.out_channels, held.channels)
+        if isinstance(widened, (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
+            refuse(f"{widened.kind} has a constant a channel of axis 1, not of the last")
+        yield widened
     sample = samples[-1] if place == len(convs) - 1 else _repeated(samples[-1], channels)
     yield _widened(convs[-1], sample, held.pair, False, last=True)
 
@@ -249,11 +256,11 @@ def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[i
         _, later = _stepped(after, axis)
         if (k > 1 and d % step) or (p[0] - offset) % step:
             refuse("the shortcut reads pixels that the layers before it leave out")
-        dilation = max(d // step, 1) if k > 1 else 1
+        spread = d // step if k > 1 else 1
         first = (p[0] - offset) // step - convs[place].stride[axis] * later
-        geometry.append((dilation, (first, dilation * (k - 1) - first - shrinks[place][axis])))
-    dilations, padding = zip(*geometry, strict=True)
-    samples[place] = replace(shortcut, stride=convs[place].stride, dilation=dilations, padding=padding)
+        geometry.append((spread, (first, spread * (k - 1) - first - shrinks[place][axis])))
+    dilation, padding = tuple(d for d, _ in geometry), tuple(p for _, p in geometry)
+    samples[place] = replace(shortcut, stride=convs[place].stride, dilation=dilation, padding=padding)
     whole = reduce(lambda first, second: compose(first, second), map(_thin, samples))
     rest = add(whole, negate(_thin(shortcut)), size, agreed=True)
     if not (known_zero(rest.weight) and known_zero(rest.bias)):

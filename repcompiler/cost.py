@@ -134,10 +134,14 @@ def latency(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> flo
     return launches(op, output) * LAUNCH + max(arithmetic, ITEM * numbers / BANDWIDTH)
 
 
+ODD = 100
+"""Operations of a plain network that are worth less than one that it would not have."""
+
+
 def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
     """Branches first, then operations, then a trace of arithmetic to settle ties."""
     odd = isinstance(op, (Sum, BatchNorm, Scale, AvgPool, Pad, Subsample, Identity))
-    return launches(op, output) * (2 if odd else 1) + 1e-15 * macs(op, output)
+    return launches(op, output) * (ODD if odd else 1) + 1e-15 * macs(op, output)
 
 
 @dataclass(frozen=True)

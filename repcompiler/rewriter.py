@@ -23,7 +23,7 @@ from repcompiler.certificate import certify
 from repcompiler.chain import Planner
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Op
+from repcompiler.ops import Conv, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, Remaining, refuse
 from repcompiler.region import Region, Scope, View, convolution
@@ -259,19 +259,15 @@ class Rewriter:
         return self.objective.of_term(term, root.output.typical or root.output.shape)
 
     def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Op, ...]:
-        """A region as one convolution; anything else as it is."""
+        """A region as one convolution, in the light of all others on its source; anything else as it is."""
         if isinstance(captured, tuple):
-            near = [part for part in captured if isinstance(part, Region)]
-            return tuple(
-                convolution(part, self.scope.views, [other for other in near if other.source is part.source])
-                if isinstance(part, Region)
-                else part
-                for part in captured
-            )
-        if not isinstance(captured, Region):
-            return captured
-        others = (other for other in match.captures.values() if isinstance(other, Region))
-        return convolution(captured, self.scope.views, [other for other in others if other.source is captured.source])
+            return tuple(self._seen(part, match) if isinstance(part, Region) else part for part in captured)
+        return self._seen(captured, match) if isinstance(captured, Region) else captured
+
+    def _seen(self, region: Region, match: Match) -> Conv:
+        captures = [part for found in match.captures.values() for part in (found if isinstance(found, tuple) else (found,))]
+        beside = [part for part in captures if isinstance(part, Region) and part.source is region.source]
+        return convolution(region, self.scope.views, beside)
 
     def _decline(self, rule: Rule, node: Node, match: Match, refusal: Refusal) -> None:
         spanned = tuple(inner.output.name for inner in inside(node, match))

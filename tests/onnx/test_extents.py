@@ -124,7 +124,6 @@ GRID = "s = Shape(x) b = Gather(s, i0) b1 = Unsqueeze(b, zero) grid = Concat<axi
         ("t = Transpose<perm=[0,1,3,2]>(r) v = MatMul(r, t)", ("N", 2, 3, 3)),
         ("v = ReduceMean<axes=[3]>(r)", ("N", 2, 3, 1)),
         ("v, w = Split<axis=3>(r, [5,30])", ("N", 2, 3, 5)),
-        ("v = Squeeze(r, [1])", None),
         ("t = Softmax(r) v = Add(t, k_2x1x1)", ("N", 2, 3, 35)),
         ("v = their.Softmax(r)", None),
     ],

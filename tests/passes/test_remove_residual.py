@@ -1,0 +1,332 @@
+from inspect import cleandoc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repcompiler.ops import (
+    BatchNorm,
+    Clip,
+    ClipChannels,
+    Conv,
+    Gated,
+    Identity,
+    Linear,
+    MaxPool,
+    Mul,
+    PRelu,
+    Relu,
+    Sigmoid,
+    Sum,
+)
+from repcompiler.passes import PASSES
+from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
+from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.linear_to_conv import linear_to_conv
+from repcompiler.passes.remove_residual import remove_residual
+from repcompiler.printer import render
+from repcompiler.testing import build, check_pass, opaque, random_batch_norm, random_conv, random_linear
+
+IMAGE = (None, 4, None, None)
+RULES = [remove_residual, identity_to_dirac, batch_norm_to_conv, linear_to_conv]
+Add, Sub = Sum((1, 1)), Sum((1, -1))
+
+
+def same(rng, inputs, outputs, **attributes):
+    return random_conv(rng, inputs, outputs, 3, padding=1, **attributes)
+
+
+def kinds(graph):
+    return [str(node.op.kind) for node in graph.topological()]
+
+
+def weights(graph):
+    return [node.op.weight.shape for node in graph.topological() if isinstance(node.op, Conv)]
+
+
+def test_what_is_not_negative_passes_relu_in_one_channel_each(rng):
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+
+    def block(x):
+        x = Relu()(x)
+        return Add(second(Relu()(first(x))), x)
+
+    graph = build(block, x=IMAGE)
+    check_pass(RULES, graph)
+    assert render(graph) == cleandoc("""
+        graph(%x: [?, 4, ?, ?])
+          %relu1 = Relu(%x) : [?, 4, ?, ?]
+          %y/1 = Conv(%relu1) 4->10 3x3 padding=1 bias : [?, 10, ?, ?]
+          %y/2 = Relu(%y/1) : [?, 10, ?, ?]
+          %y = Conv(%y/2) 10->4 3x3 padding=1 bias : [?, 4, ?, ?]
+          return %y
+    """)
+
+
+@pytest.mark.parametrize(
+    "activation", [Relu(), *map(Gated, ("silu", "gelu", "gelu_tanh", "hardswish"))], ids=lambda op: getattr(op, "gate", "relu")
+)
+def test_anything_passes_in_two_channels_where_f_of_x_less_f_of_minus_x_is_x(rng, activation):
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+    graph = build(lambda x: Add(second(activation(first(x))), x), x=IMAGE)
+    check_pass(RULES, graph)
+    assert weights(graph) == [(6 + 8, 4, 3, 3), (4, 6 + 8, 3, 3)]
+
+
+def test_sigmoid_times_its_argument_is_silu(rng):
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+
+    def block(x):
+        hidden = first(x)
+        return Add(second(Mul()(hidden, Sigmoid()(hidden))), x)
+
+    graph = build(block, x=IMAGE)
+    check_pass(RULES, graph)
+    assert kinds(graph) == ["Conv", "SiLU", "Conv"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "widened"),
+    [(PRelu(np.array([0.3])), PRelu), (PRelu(np.linspace(-1, 1, 6)), PRelu), (Clip(-0.5, 1.0), ClipChannels)],
+    ids=["LeakyReLU", "PReLU", "Clip"],
+)
+def test_constants_of_their_own_let_reserved_channels_pass(rng, activation, widened):
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+    graph = build(lambda x: Add(second(activation(first(x))), x), x=IMAGE)
+    check_pass(RULES, graph)
+    assert kinds(graph) == ["Conv", widened.__name__, "Conv"]
+    assert weights(graph) == [(6 + 4, 4, 3, 3), (4, 6 + 4, 3, 3)]
+
+
+def test_what_lies_within_its_bounds_passes_a_clip_as_it_is(rng):
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+
+    def block(x):
+        x = Clip(0.0, 6.0)(x)
+        return Add(second(Clip(0.0, 6.0)(first(x))), x)
+
+    graph = build(block, x=IMAGE)
+    check_pass(RULES, graph)
+    assert kinds(graph) == ["Clip", "Conv", "Clip", "Conv"]
+
+
+@pytest.mark.parametrize("name", ["Elu", "Mish", "Tanh", "Sigmoid"])
+def test_what_no_channel_passes_is_refused(rng, name):
+    activation = Sigmoid() if name == "Sigmoid" else opaque(name, np.tanh)
+    graph = build(lambda x: Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x), x=IMAGE)
+    log = check_pass(RULES, graph)
+    assert not log.steps
+    assert log.declined[0].reason == f"the skipped value does not pass {name}: f(x) - f(-x) is no multiple of x"
+
+
+def test_deep_bodies_carry_both_signs_of_relu_on_and_recode_what_is_smooth(rng):
+    def block(activation):
+        def of(x):
+            y = x
+            for _ in range(3):
+                y = activation(same(rng, 4, 4)(y))
+            return Add(same(rng, 4, 4)(y), x)
+
+        graph = build(of, x=IMAGE)
+        check_pass(RULES, graph)
+        return weights(graph)
+
+    assert block(Relu()) == [(12, 4, 3, 3), (12, 4, 3, 3), (12, 4, 3, 3), (4, 12, 3, 3)]  # three groups
+    assert block(Gated("silu")) == [(12, 4, 3, 3), (12, 12, 3, 3), (12, 12, 3, 3), (4, 12, 3, 3)]
+
+
+def test_grouped_layers_stay_grouped(rng):
+    """Groups of the block's own size are added: of a bottleneck's dense layer one for each part of x as wide as it."""
+
+    def bottleneck(groups):
+        def block(x):
+            x = Relu()(x)
+            hidden = Relu()(random_conv(rng, 8, 4, 1)(x))
+            return Add(random_conv(rng, 4, 8, 1)(Relu()(same(rng, 4, 4, groups=groups)(hidden))), x)
+
+        graph = build(block, x=(None, 8, None, None))
+        check_pass(RULES, graph)
+        return [node.op.groups for node in graph.topological() if isinstance(node.op, Conv)]
+
+    assert bottleneck(1) == [1, 3, 1]
+    assert bottleneck(2) == [1, 6, 1]
+    assert bottleneck(4) == [1, 12, 1]
+
+
+@pytest.mark.parametrize("size", [(9, 7), (8, 6), (1, 2)])
+def test_a_strided_shortcut_goes_where_fewest_weights_come_of_it(rng, size):
+    shortcut = random_conv(rng, 4, 8, 1, stride=2)
+
+    def block(x):
+        x = Relu()(x)
+        return Add(same(rng, 8, 8)(Relu()(same(rng, 4, 8, stride=2)(x))), shortcut(x))
+
+    graph = build(block, x=(None, 4, *size))
+    check_pass(RULES, graph)
+    assert weights(graph) == [(8 + 4, 4, 3, 3), (8, 8 + 4, 3, 3)]
+
+
+def test_a_shortcut_that_reads_between_the_strides_goes_first(rng):
+    shortcut = random_conv(rng, 4, 8, 2, stride=2)
+
+    def block(x):
+        return Add(same(rng, 8, 8)(Relu()(same(rng, 4, 8, stride=2)(x))), shortcut(x))
+
+    graph = build(block, x=(None, 4, 8, 6))
+    check_pass(RULES, graph)
+    assert weights(graph) == [(8 + 16, 4, 3, 3), (8, 8 + 16, 3, 3)]
+
+
+def test_a_shortcut_that_crops_what_the_layers_lose(rng):
+    first, second = random_conv(rng, 4, 6, 3), random_conv(rng, 6, 4, 3)
+    crop = random_conv(rng, 4, 4, 1, padding=-2)
+    graph = build(lambda x: Add(second(Relu()(first(x))), crop(x)), x=(None, 4, 9, 7))
+    assert len(check_pass(RULES, graph).steps) == 1
+
+
+def test_a_shortcut_that_reads_other_pixels_is_refused(rng):
+    shifted = random_conv(rng, 4, 4, 1, padding=((1, -1), (0, 0)))
+    graph = build(lambda x: Add(same(rng, 6, 4)(Relu()(same(rng, 4, 6)(x))), shifted(x)), x=IMAGE)
+    assert len(check_pass(RULES, graph).steps) == 1  # the last layer may read them
+    narrow = random_conv(rng, 4, 4, 1, padding=((1, -1), (0, 0)))
+
+    def block(x):
+        return Add(random_conv(rng, 6, 4, 1)(Relu()(random_conv(rng, 4, 6, 3)(x))), random_conv(rng, 4, 4, 1, padding=-1)(x))
+
+    assert len(check_pass(RULES, build(block, x=(None, 4, 9, 7))).steps) == 1
+    strided = build(
+        lambda x: Add(same(rng, 6, 4, stride=2)(Relu()(same(rng, 4, 6, stride=2)(x))), narrow(x)), x=(None, 4, 1, 1)
+    )
+    assert not check_pass(RULES, strided).steps
+
+
+def test_a_block_that_starts_and_ends_with_its_activation(rng):
+    graph = build(lambda x: Add(Relu()(same(rng, 4, 4)(Relu()(x))), x), x=IMAGE)
+    check_pass(RULES, graph)
+    assert weights(graph) == [(4 + 8, 4, 1, 1), (4 + 8, 4, 3, 3), (4, 4 + 8, 1, 1)]  # three groups
+
+
+def test_pre_activation_blocks_one_after_the_other(rng):
+    """[norm; I; -I] of the next block is a 1x1 layer that the last one takes in."""
+    norms = [random_batch_norm(rng, channels) for channels in (4, 6, 4, 6)]
+
+    def network(x):
+        for first, second in (norms[:2], norms[2:]):
+            hidden = same(rng, 4, 6)(Relu()(first(x)))
+            x = Add(same(rng, 6, 4)(Relu()(second(hidden))), x)
+        return x
+
+    graph = build(network, x=IMAGE)
+    check_pass(PASSES, graph)
+    assert kinds(graph) == ["Conv", "Relu", "Conv", "Relu", "Conv", "Relu", "Conv", "Relu", "Conv"]
+
+
+def test_nested_blocks(rng):
+    def block(x, depth):
+        inner = block(x, depth - 1) if depth else same(rng, 4, 4)(x)
+        return Add(same(rng, 4, 4)(Relu()(inner)), x)
+
+    graph = build(lambda x: block(Relu()(x), 2), x=IMAGE)
+    check_pass(PASSES, graph)
+    assert set(kinds(graph)) == {"Conv", "Relu"}
+
+
+def test_subtracted_shortcut_and_other_terms(rng):
+    def block(x, z):
+        return Add(Sub(same(rng, 6, 4)(Relu()(same(rng, 4, 6)(x))), x), z)
+
+    graph = build(block, x=IMAGE, z=IMAGE)
+    assert len(check_pass(RULES, graph).steps) == 1
+    assert kinds(graph) == ["Conv", "Relu", "Conv", "Sum"]
+
+
+def test_fully_connected_layers_of_tokens(rng):
+    def block(x):
+        return Add(random_linear(rng, 9, 6)(Gated("gelu")(random_linear(rng, 6, 9)(x))), x)
+
+    graph = build(block, x=(None, 5, 6))
+    check_pass(PASSES, graph)
+    assert [node.op.kind for node in graph.topological()] == ["Linear", "GELU", "Linear"]
+
+
+def test_slopes_of_the_wrong_axis_are_refused(rng):
+    def block(x):
+        return Add(random_linear(rng, 9, 6)(PRelu(np.array([0.25]))(random_linear(rng, 6, 9)(x))), x)
+
+    graph = build(block, x=(None, 5, 6))
+    log = check_pass(PASSES, graph)
+    assert not [step for step in log.steps if step.rule == "remove_residual"]
+
+
+def test_maximum_is_no_activation(rng):
+    pool = MaxPool((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    graph = build(lambda x: Add(same(rng, 6, 4)(Relu()(pool(same(rng, 4, 6)(x)))), x), x=IMAGE)
+    assert not check_pass(RULES, graph).steps
+
+
+def test_a_layer_that_others_read_stays(rng):
+    def block(x):
+        hidden = Relu()(same(rng, 4, 6)(x))
+        return {"y": Add(same(rng, 6, 4)(hidden), x), "z": hidden}
+
+    log = check_pass(RULES, build(block, x=IMAGE))
+    assert not log.steps
+
+
+@pytest.mark.parametrize("objective", ["latency", "macs", "params"])
+def test_nothing_is_widened_that_does_not_pay(rng, objective):
+    graph = build(
+        lambda x: Add(same(rng, 64, 64)(Relu()(same(rng, 64, 64)(Relu()(x)))), Identity()(Relu()(x))), x=(1, 64, 28, 28)
+    )
+    assert not [step for step in check_pass(PASSES, graph, objective).steps if step.rule == "remove_residual"]
+
+
+@st.composite
+def blocks(draw):
+    """Blocks of up to three layers: any kernel, stride, dilation and groups; sign of x known or not; any shortcut that fits."""
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    channels = [4, *(draw(st.sampled_from([2, 4, 8])) for _ in range(draw(st.integers(1, 2)))), 4]
+    layers, stride = [], 1
+    for inputs, outputs in pairwise(channels):
+        kernel, step = draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 1, 2]))
+        dilation = draw(st.sampled_from([1, 2]))
+        groups = draw(st.sampled_from([1, np.gcd(inputs, outputs)]))
+        reach = dilation * (kernel - 1)
+        padding = ((reach // 2, reach - reach // 2),) * 2 if draw(st.booleans()) else 0
+        attributes = {"stride": step, "dilation": dilation, "padding": padding, "groups": int(groups)}
+        layers.append(random_conv(rng, inputs, outputs, kernel, **attributes))
+        stride *= step
+    activations = [draw(st.sampled_from(ANY)) for _ in layers[1:]]
+    before = draw(st.sampled_from([Identity(), Relu(), Clip(0.0, 6.0), random_batch_norm(rng, 4)]))
+    return layers, activations, before, stride, rng
+
+
+ANY = [Relu(), Clip(0.0, 6.0), Clip(-1.0, np.inf), PRelu(np.array([0.2])), Gated("silu"), Gated("hardswish")]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(blocks())
+def test_any_block_becomes_one_chain_or_stays(block):
+    layers, activations, before, stride, rng = block
+
+    def of(x):
+        x = before(x)
+        y = layers[0](x)
+        for activation, layer in zip(activations, layers[1:], strict=True):
+            y = layer(activation(y))
+        lost = sizes[0] - sizes[1] * stride
+        crop = ((lost // 2, lost - lost // 2),) * 2 if stride == 1 else ((0, stride * (sizes[1] - 1) + 1 - sizes[0]),) * 2
+        padding = tuple((-before, -after) for before, after in crop) if stride == 1 else crop
+        return Add(y, random_conv(rng, 4, 4, 1, stride=stride, padding=padding)(x))
+
+    size = 23
+    for layer in layers:
+        size = layer.infer_shape([(1, layer.in_channels, size, size)])[2]
+    sizes = (23, size)
+    graph = build(of, x=(None, 4, 23, 23))
+    log = check_pass([rule for rule in PASSES if rule.name != "fold_batch_norm"], graph)
+    if any(step.rule == "remove_residual" for step in log.steps):
+        assert not any(isinstance(node.op, (Sum, Linear)) for node in graph.nodes)
+    assert not any(isinstance(node.op, BatchNorm) and node.op.channels != 4 for node in graph.nodes)
