@@ -45,7 +45,7 @@ from repcompiler.ops import (
 
 Interval = tuple[float, float]
 ANYTHING: Interval = (-inf, inf)
-HORIZON = 16
+HORIZON = 6
 """Operations that are looked back over."""
 
 
@@ -159,6 +159,8 @@ def _linear(op: Conv | Linear, operands: Sequence[Interval]) -> Interval:
     low, high = operands[0]
     if isinstance(op, Conv) and max(map(max, op.padding), default=0) > 0:
         low, high = min(low, 0.0), max(high, 0.0)
+    if low == -inf and high == inf:
+        return ANYTHING
     weight = np.asarray(op.weight, np.float64).reshape(op.out_channels, -1)
     up, down = np.maximum(weight, 0.0).sum(1), np.minimum(weight, 0.0).sum(1)
     lows = [_times(a, low) + _times(b, high) + s for a, b, s in zip(up, down, op.bias, strict=True)]
