@@ -17,6 +17,7 @@ from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_no
 from repcompiler.passes.fold_batch_norm_into_experts import fold_batch_norm_into_experts
 from repcompiler.passes.fold_batch_norm_through import fold_batch_norm_through
 from repcompiler.passes.fold_constants import fold_constants
+from repcompiler.passes.fold_extents import fold_extents
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_branch_with_one_that_stays import merge_branch_with_one_that_stays
@@ -50,6 +51,7 @@ PASSES: tuple[Pass, ...] = (
     eliminate_reshape,
     merge_reshapes,
     fold_constants,
+    fold_extents,
     recognise_channel_shuffle,
     fold_batch_norm,
     merge_scales,

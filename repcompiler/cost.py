@@ -56,6 +56,10 @@ BANDWIDTH = 4e10
 """Bytes a second, maps that fit into cache."""
 ITEM = 4
 """Bytes of a number."""
+KNOWN = 2**18
+"""Bytes of a map up to which it pays that a runtime knows its extents beforehand, and need not compute them.  onnxruntime then
+plans their memory, and holds so many at a time that larger ones no longer fit into cache.
+"""
 
 
 def prod(sizes: Iterable[int]) -> int:
@@ -155,7 +159,12 @@ class Objective:
         """(cost, operations) of a node."""
         shapes = [_size_of(value) for value in node.inputs]
         shape = node.output.typical or _size_after(node.op, shapes, node.output.shape)
-        return self.of_op(node.op, shapes, shape), launches(node.op, shape)
+        count = launches(node.op, shape) + (0 if self.shuns_extents(shape) else len(node.implied))
+        return self.of_op(node.op, shapes, shape), count
+
+    def shuns_extents(self, shape: Shape | None) -> bool:
+        """Whether a runtime had better not know a shape beforehand, but compute it as the document does."""
+        return self.name == "latency" and ITEM * prod(extents(shape)) > KNOWN
 
     def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
         """(cost, operations) of an expression, what it shares counted once; `output`: the shape of the value it stands for."""

@@ -204,3 +204,18 @@ class ConstantResult(RootPattern):
         bound = match.bind(self.name, node.output)
         if bound is not None:
             yield bound
+
+
+class Implied(RootPattern):
+    """An operation that knows what the document computes for it."""
+
+    roots = (Op,)
+
+    def __init__(self, source: str, name: str) -> None:
+        self.source, self.name = source, name
+
+    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        bound = match.bind(self.name, node.op) if node.implied and len(node.inputs) == 1 else None
+        bound = bound and bound.bind(self.source, node.inputs[0])
+        if bound is not None:
+            yield bound

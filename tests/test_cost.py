@@ -5,7 +5,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from repcompiler.cost import NOMINAL, OBJECTIVES, extents, launches, macs, params
-from repcompiler.ops import AvgPool, Constant, DynamicConv, Identity, Pad, Subsample, Sum
+from repcompiler.ir import Node
+from repcompiler.ops import AvgPool, Constant, DynamicConv, Identity, Pad, Reshape, Subsample, Sum
 from repcompiler.testing import (
     build,
     random_batch_norm,
@@ -117,3 +118,14 @@ def test_plain_counts_branches_before_operations_and_arithmetic_last(rng):
     assert cost(conv, shape, "plain") < cost(wide, shape, "plain") < 2 * cost(conv, shape, "plain")
     for odd in (random_batch_norm(rng, 8), Pad(((1, 1), (1, 1))), Identity(), AvgPool((3, 3), (1, 1), ((1, 1), (1, 1)), 9)):
         assert cost(wide, shape, "plain") < cost(odd, shape, "plain")
+
+
+@pytest.mark.parametrize(
+    ("objective", "side", "spared"), [("latency", 8, 1), ("latency", 512, 0), ("plain", 8, 1), ("plain", 512, 1)]
+)
+def test_what_computes_extents_counts_but_for_the_latency_of_large_maps(objective, side, spared):
+    graph = build(lambda x: relu(Reshape((0, -1))(x)), x=(1, 4, side, side))
+    (node,) = (node for node in graph.nodes if isinstance(node.op, Reshape))
+    known = OBJECTIVES[objective].of_node(node)
+    node.implied = (Node(Identity(), (), ()),)
+    assert OBJECTIVES[objective].of_node(node) == (known[0], known[1] + spared)

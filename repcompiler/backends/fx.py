@@ -40,17 +40,11 @@ PARAMETRISED = re.compile(r"\.parametrizations\.([^.]+)\..*")
 
 def patch(model: fx.GraphModule, graph: Graph) -> None:
     """Write `graph`, lifted from `model` and rewritten since, back into it."""
-    kept = {node.origin for node in graph.nodes}
+    written = {node for node in graph.nodes if node.origin is None or graph.is_bereft(node)}
+    new = {value.origin: node for node in written for value in node.outputs if value.origin is not None}
+    kept = {form.origin for node in graph.nodes if node not in written for form in (node, *node.implied)}
     framed = [(node, what) for _, region in regions(model) for node, what in frames(region).items()]
     kept |= {write for node, what in framed if node in kept for write in what.writes}
-    new = {
-        value.origin: node for node in graph.nodes if node.origin is None for value in node.outputs if value.origin is not None
-    }
-    there = kept | set(new) | {value.origin for value in graph.forwarded}
-    for node in graph.nodes:  # that reads, in the document, what is gone: a number that its operation knows without it
-        if any(read.op.startswith("call") and read not in there for read in _read(node.origin)):
-            new[node.output.origin] = node
-    kept -= set(new)
     for path, region in regions(model):
         Patch(region, graph, kept, new, f"{path}." if path else "").run()
 
@@ -205,10 +199,6 @@ class Patch:
             path, _, name = path.rpartition(".")
             owner = self.region.get_submodule(path)
             delattr(owner, name)
-
-
-def _read(node: fx.Node | None) -> Sequence[fx.Node]:
-    return () if node is None else node.all_input_nodes
 
 
 def _around(path: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import onnx_ir
 
 from repcompiler.backends.onnx_emit import Emit
-from repcompiler.ir import Graph, Node, Value
+from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.ops import Constant
 
 
@@ -27,6 +27,7 @@ class Patch:
         self.document = model.graph
         self.graph = graph
         self.before = list(self.document)
+        self.states_shapes = any(value.shape is not None for node in self.before for value in node.outputs if value.uses())
         self.read_before = [value for value in self.document.initializers.values() if _is_read(value)]
         self.taken = {value.name for value in _all_values(self.document)} | {node.name for node in self.document.all_nodes()}
         self.written: dict[Value, onnx_ir.Value] = {}
@@ -34,14 +35,14 @@ class Patch:
     def run(self) -> None:
         """Add what is new, redirect its readers, and drop what nothing needs any more."""
         order = self.graph.topological()
-        written = {node for node in order if node.origin is None} | self._bereft(order)
+        written = {node for node in order if node.origin is None or self.graph.is_bereft(node)}
         anchors = self._anchors(order)
         for node in order:
             if node in written:
                 self._write(node, anchors[node])
         for old, new in self.graph.forwarded.items():
             self._redirect(old.origin, self.value(new))
-        kept = {node.origin for node in order if node not in written}
+        kept = {form.origin for node in order if node not in written for form in (node, *node.implied)}
         self.document.remove([node for node in self.before if node not in kept], safe=True)
         for value in self.read_before:
             if not _is_read(value):
@@ -59,12 +60,6 @@ class Patch:
         assert isinstance(source, onnx_ir.Value)
         return source
 
-    def _bereft(self, order: list[Node]) -> set[Node]:
-        """The nodes that read, in the document, what is gone: a number that their operation knows without it."""
-        there = {value.origin for node in order for value in node.outputs} | {value.origin for value in self.graph.forwarded}
-        gone = {value for node in self.before for value in node.outputs} - there
-        return {node for node in order if node.origin is not None and not gone.isdisjoint(node.origin.inputs)}
-
     def _anchors(self, order: list[Node]) -> dict[Node, onnx_ir.Node]:
         """For each new node, the document's node before which it goes: the one whose result it, or its reader, inherits."""
         anchors: dict[Node, onnx_ir.Node] = {}
@@ -78,7 +73,7 @@ class Patch:
 
     def _write(self, node: Node, anchor: onnx_ir.Node) -> None:
         old = node.output.origin
-        emit = Emit(self.model, node.output, anchor, self.fresh)
+        emit = Emit(self.model, node.output, self._shape(node), anchor, self.fresh)
         if isinstance(node.op, Constant) and old is not None and not old.is_graph_output():
             result = emit.initializer("", node.op.array)
         else:
@@ -92,6 +87,15 @@ class Patch:
         if old is not None:
             self._inherit(old, result)
 
+    def _shape(self, node: Node) -> Shape | None:
+        """What to state of a result: its shape where the document states shapes, else no more than weights say.
+
+        Runtimes lay out windows by the number of channels.  But where they know all extents beforehand they plan the memory,
+        and hold so many maps at a time that large ones no longer fit into cache.
+        """
+        ranks = [None if value.rank is None else (None,) * value.rank for value in node.inputs]
+        return node.output.shape if self.states_shapes else node.op.infer_shape(ranks)
+
     def _inherit(self, old: onnx_ir.Value, new: onnx_ir.Value) -> None:
         """`new` becomes what `old` was to its readers and to the user."""
         name, old.name = old.name, self.fresh(str(old.name))
@@ -101,7 +105,7 @@ class Patch:
         if new.is_initializer() or new.producer() is None:
             self.document.register_initializer(new)
         new.type, new.doc_string = old.type or new.type, old.doc_string
-        if old.shape is not None:  # else the one found while lifting: runtimes lay out windows by the number of channels
+        if old.shape is not None:
             new.shape = old.shape
         new.metadata_props.update(old.metadata_props)
         new.meta.update(old.meta)

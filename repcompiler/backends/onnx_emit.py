@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.algebra import affine, known_zero
-from repcompiler.ir import Value
+from repcompiler.ir import Shape, Value
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
@@ -54,12 +54,14 @@ INT64 = onnx_ir.DataType.INT64
 class Emit:
     """The nodes and initializers of one operation whose result is `output`.
 
-    `anchor`: the node they take the place of; `fresh` makes a wished name unique.
+    `shape` is stated of it; `anchor`: the node they take the place of; `fresh` makes a wished name unique.
     """
 
-    def __init__(self, model: onnx_ir.Model, output: Value, anchor: onnx_ir.Node, fresh: Callable[[str], str]) -> None:
+    def __init__(
+        self, model: onnx_ir.Model, output: Value, shape: Shape | None, anchor: onnx_ir.Node, fresh: Callable[[str], str]
+    ) -> None:
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
-        self.output = output
+        self.output, self.shape = output, shape
         self.name = anchor.name
         self.heir = output.origin is not None and len(anchor.outputs) == 1
         """Whether the first node bears the old one's name: of several outputs, each would want it."""
@@ -118,7 +120,7 @@ class Emit:
     def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:
         attrs = onnx_ir.convenience.convert_attributes(attributes)
         name = self.name if not self.name or (self.heir and not self.nodes) else self.fresh(self.name)
-        shape = None if self.output.shape is None else onnx_ir.Shape(self.output.shape)
+        shape = None if self.shape is None else onnx_ir.Shape(self.shape)
         result = onnx_ir.Value(name=self.fresh(self.output.name), type=onnx_ir.TensorType(self.dtype), shape=shape)
         self.nodes.append(onnx_ir.Node("", kind, inputs, attrs, outputs=[result], name=name))
         return result

@@ -61,6 +61,8 @@ def lift(model: fx.GraphModule) -> Graph:
     with uncollected():
         for path, region in regions(model):
             Lift(region, f"{path}/" if path else "", graph).run()
+    made = {value.origin: value for node in graph.nodes for value in node.outputs}
+    graph.set_aside(lambda node: [made[operand] for operand in node.origin.all_input_nodes if operand in made])
     return graph
 
 

@@ -89,6 +89,7 @@ class Lift:
         for node in source:
             self.node(node)
         self.graph.outputs = [self.declare(value) for value in source.outputs]
+        self.graph.set_aside(lambda node: [self.declare(value) for value in inputs_of(node.origin)])
         return self.graph
 
     def declare(self, source: onnx_ir.Value) -> Value:

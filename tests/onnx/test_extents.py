@@ -1,8 +1,10 @@
 """Shapes that a model computes itself are known element by element, with a free batch."""
 
 import numpy as np
+import onnx_ir
 import pytest
 
+import repcompiler
 from repcompiler.frontends.onnx import OnnxDocument
 from repcompiler.ops import Opaque, Reshape
 
@@ -154,3 +156,38 @@ def test_a_named_extent_is_worth_more_than_one_that_inference_makes_up(model, ar
     body = f"s = Shape(x) f = Flatten(x) t = Reshape(f, s) r = Relu(x) y = {arithmetic}"
     graph = OnnxDocument.open(model(body, x="N,6,H,7")).lift()
     assert graph.outputs[0].shape == ("N", 6, "H", 7)
+
+
+TOKENS = """
+    c = Conv(x, w_4x4x1x1) s = Shape(x) b = Gather(s, i0) b1 = Unsqueeze(b, zero) heads = Concat<axis=0>(b1, rest)
+    n = BatchNormalization(c, g_4, b_4, m_4, var_4) r = Reshape(n, heads) y = Softmax(r)
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "objective", "left"),
+    [
+        (160, "latency", "Concat Conv Gather Reshape Shape Softmax Unsqueeze"),
+        (160, "plain", "Conv Reshape Softmax"),
+        (8, "latency", "Conv Reshape Softmax"),
+    ],
+)
+def test_what_computes_the_shape_of_a_large_map_stays_for_the_sake_of_latency(model, check, operators, side, objective, left):
+    proto = model(TOKENS, x=f"N,4,{side},{side}", y="N,2,E,D", rest=np.array([2, side, 2 * side]), **NUMBERS)
+    result, report = check(proto, objective=objective)
+    assert operators(result) == left
+    assert report.verification.checked
+
+
+def test_what_reads_the_shape_of_a_value_that_goes_knows_it(model, check, operators):
+    body = TOKENS.replace("Shape(x)", "Shape(c)")
+    result, report = check(
+        model(body, x="N,4,160,160", y="N,2,E,D", rest=np.array([2, 160, 320]), **NUMBERS), objective="latency"
+    )
+    assert operators(result) == "Conv Reshape Softmax"
+    assert report.verification.checked
+
+
+def test_no_pass_leaves_every_byte_of_computed_shapes(model):
+    proto = model(f"{SHUFFLE.replace('y = Conv', 'z = Conv')} y = Relu(z)", x="N,6,H,7", y="N,4,H,7", **NUMBERS)
+    assert repcompiler.compile(proto, passes=[]) == onnx_ir.to_proto(onnx_ir.from_proto(proto))

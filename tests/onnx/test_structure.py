@@ -60,6 +60,17 @@ def test_a_new_name_is_one_that_nothing_has(model, run, assert_close):
     assert_close(run(result, feeds), run(source, feeds))
 
 
+@pytest.mark.parametrize(("stated", "expected"), [(False, [None, 6, None, None]), (True, ["N", 6, 5, 7])])
+def test_a_new_value_states_its_shape_where_the_document_states_shapes_and_else_its_channels(model, stated, expected):
+    proto = model(
+        "c = Conv(x, w_6x4x1x1) b = BatchNormalization(c, g_6, b_6, m_6, var_6) y = Relu(b)", x="N,4,5,7", y="N,6,5,7"
+    )
+    if stated:
+        proto = onnx.shape_inference.infer_shapes(proto)
+    (info,) = (info for info in repcompiler.compile(proto).graph.value_info if info.name == "b")
+    assert [dim.dim_value or dim.dim_param or None for dim in info.type.tensor_type.shape.dim] == expected
+
+
 def test_in_ir_version_3_initializers_stay_listed_as_inputs(model):
     result, _ = compiled(model("c = Conv(x, w_4x4x1x1) y = Mul(c, k_4x1x1)", ir=3, opset=8, listed=True))
     assert [value.name for value in result.graph.input] == ["x", "y.weight"]
