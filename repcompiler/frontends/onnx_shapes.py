@@ -21,6 +21,7 @@ from repcompiler.refusal import Refusal
 from repcompiler.runtime import bodies_of
 
 UNDEFINED = "undefined"
+TELLING = ("int64", "int32", "float32")
 LARGEST = 64
 """Numbers of a constant that says what a shape is."""
 
@@ -45,11 +46,11 @@ def _results(
     op: Op, node: onnx_ir.Node, opset: int, inputs: Sequence[Value], shapes: Sequence[Shape | None]
 ) -> list[Shape | None]:
     if isinstance(op, Opaque):
-        return infer(node, opset, dict(zip(inputs, shapes, strict=True)))
+        return _infer(node, opset, dict(zip(inputs, shapes, strict=True)))
     return [op.infer_shape(shapes)]
 
 
-def infer(node: onnx_ir.Node, opset: int, shapes: Mapping[Value, Shape | None]) -> list[Shape | None]:
+def _infer(node: onnx_ir.Node, opset: int, shapes: Mapping[Value, Shape | None]) -> list[Shape | None]:
     """What the specification of a standard operator says of its results; None for each that it says nothing of."""
     if any(value.dtype == UNDEFINED for value in shapes):
         return [None for _ in node.outputs]
@@ -90,7 +91,7 @@ def _small(value: Value) -> Any:
     """The numbers of a constant that may be a shape, an axis or a length."""
     sizes: Sequence[Dim] = (None,) if value.shape is None else value.shape
     known = [size for size in sizes if isinstance(size, int)]
-    if value.constant is None or len(known) < len(sizes) or prod(known) > LARGEST:
+    if value.constant is None or value.dtype not in TELLING or len(known) < len(sizes) or prod(known) > LARGEST:
         return None
     return onnx.numpy_helper.from_array(np.asarray(value.constant()), value.name)
 

@@ -191,3 +191,14 @@ def test_what_reads_the_shape_of_a_value_that_goes_knows_it(model, check, operat
 def test_no_pass_leaves_every_byte_of_computed_shapes(model):
     proto = model(f"{SHUFFLE.replace('y = Conv', 'z = Conv')} y = Relu(z)", x="N,6,H,7", y="N,4,H,7", **NUMBERS)
     assert repcompiler.compile(proto, passes=[]) == onnx_ir.to_proto(onnx_ir.from_proto(proto))
+
+
+def test_what_comes_before_a_flatten_of_computed_extents_folds_into_the_layer_behind(model, check, operators):
+    body = """
+        c = Conv(x, w_6x4x1x1) n = BatchNormalization(c, g_6, b_6, m_6, var_6) a = Sigmoid(n)
+        o = BatchNormalization(a, h_6, d_6, m_6, var_6) s = Shape(o) b = Gather(s, i0) b1 = Unsqueeze(b, zero)
+        flat = Concat<axis=0>(b1, rest) f = Reshape(o, flat) y = Gemm<transB=1>(f, w_5x90)
+    """
+    result, report = check(model(body, x="N,4,3,5", y="N,5", rest=np.array([-1]), **NUMBERS))
+    assert operators(result) == "Conv Flatten Gemm Sigmoid"
+    assert report.verification.checked
