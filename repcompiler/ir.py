@@ -244,7 +244,7 @@ class Graph:
 
     def dissolve(self) -> None:
         """Forget all nodes: they and their values refer to each other, and would hold every weight until they are collected."""
-        for node in self.nodes:
+        for node in [form for known in self.nodes for form in (known, *known.implied)]:
             for value in (*node.inputs, *node.outputs, *node.parameters):
                 value.uses.clear()
                 value.producer = None
