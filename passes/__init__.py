@@ -20,8 +20,11 @@ from repcompiler.passes.fold_constants import fold_constants
 from repcompiler.passes.fold_extents import fold_extents
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
+from repcompiler.passes.merge_branch_into_experts import merge_branch_into_experts
 from repcompiler.passes.merge_branch_with_one_that_stays import merge_branch_with_one_that_stays
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
+from repcompiler.passes.merge_conv_after_experts import merge_conv_after_experts
+from repcompiler.passes.merge_conv_before_experts import merge_conv_before_experts
 from repcompiler.passes.merge_conv_into_linear import merge_conv_into_linear
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_parallel_conv_and_linear import merge_parallel_conv_and_linear
@@ -59,6 +62,9 @@ PASSES: tuple[Pass, ...] = (
     fold_batch_norm_through,
     fold_batch_norm_before_conv_through,
     fold_batch_norm_into_experts,
+    merge_conv_after_experts,
+    merge_conv_before_experts,
+    merge_branch_into_experts,
     softmax_of_two_to_sigmoid,
     move_frame_before_pointwise,
     move_pointwise_after_pool,

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import gcd, prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from repcompiler.ops import Affine, Array, BatchNorm, Conv, ConvTranspose, Linear, LinearOp
 from repcompiler.refusal import refuse
+
+Kind = TypeVar("Kind", bound=LinearOp)
 
 
 def namespace(array: Array) -> Any:
@@ -69,7 +71,7 @@ def affine(op: Affine, channels: int) -> tuple[Array, Array]:
     return broadcast(op.scale, channels), broadcast(op.shift, channels)
 
 
-def scale_outputs(op: LinearOp, t: Array, s: Array) -> LinearOp:
+def scale_outputs(op: Kind, t: Array, s: Array) -> Kind:
     """t * op(x) + s:  W' = t W (by output channel),  b' = t b + s."""
     weight, bias = factor(op.weight), t * float64(op.bias) + s
     columns = isinstance(op, ConvTranspose) and op.groups  # (I, O/g, *k)

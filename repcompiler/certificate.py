@@ -19,6 +19,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DynamicConv,
     Linear,
     MaxPool,
     Op,
@@ -77,7 +78,7 @@ def _channels(part: Expr | Value | None, ops: Sequence[Op]) -> int:
     """Channels the block reads: what the innermost operation says that tells, else enough for every choice of channels."""
     channels = max((index + 1 for op in ops if isinstance(op, Select) for index in op.index), default=3)
     while isinstance(part, Expr):
-        if isinstance(part.op, (Conv, ConvTranspose, Linear)):
+        if isinstance(part.op, (Conv, ConvTranspose, DynamicConv, Linear)):
             channels = part.op.in_channels
         elif isinstance(part.op, (BatchNorm, Scale)) and part.op.channels > 1:
             channels = part.op.channels
@@ -90,7 +91,7 @@ def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, 
 
     Where the true extent is known, the probe's has the same phase to all strides: output sizes that agree there agree here.
     """
-    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, AvgPool, MaxPool, Subsample))]
+    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, DynamicConv, AvgPool, MaxPool, Subsample))]
     rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
     if source.shape is not None and any(isinstance(op, Reshape) for op in ops):  # its target may be said of these very extents
         return tuple(size if isinstance(size, int) else 2 if axis == 0 else 5 for axis, size in enumerate(source.shape))

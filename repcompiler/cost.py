@@ -78,6 +78,8 @@ def macs(op: Op, output: Shape | None) -> int:
     """Multiply-accumulates of one application of `op` for a result of shape `output`."""
     if isinstance(op, Conv):
         return prod(extents(output)) * prod(op.weight.shape[1:])
+    if isinstance(op, DynamicConv):
+        return prod(extents(output)) * prod(op.weight_shape[1:])
     if isinstance(op, ConvTranspose):
         positions = prod(extents(output)) // prod(op.stride)
         return positions * prod(op.weight.shape) // op.out_channels

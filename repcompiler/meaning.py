@@ -85,7 +85,10 @@ def _conv(op: Conv, x: NDArray) -> NDArray:
 
 @meaning.register
 def _dynamic_conv(op: DynamicConv, x: NDArray, weight: NDArray) -> NDArray:
-    return _conv(Conv(weight, op.bias, op.stride, op.padding, op.dilation, op.groups), x)
+    if not op.each:
+        return _conv(op.with_kernel(weight), x)
+    kernels = zip(x, weight.reshape(len(x), -1), strict=True)
+    return np.concatenate([_conv(op.with_kernel(kernel), sample[None]) for sample, kernel in kernels])
 
 
 @meaning.register

@@ -57,7 +57,7 @@ def test_params_are_the_numbers_an_operation_stores(rng):
     assert params(random_conv(rng, 4, 8, 3, groups=2)) == 8 * 2 * 9 + 8
     assert params(random_conv_transpose(rng, 4, 8, 3, groups=2)) == 4 * 4 * 9 + 8
     assert params(random_linear(rng, 4, 8)) == 4 * 8 + 8
-    assert params(DynamicConv(np.zeros(8), (1,), ((0, 0),), (1,), 1)) == 8
+    assert params(DynamicConv((8, 4, 3), np.zeros(8), (1,), ((0, 0),), (1,), 1)) == 8
     assert params(random_batch_norm(rng, 4)) == 16
     assert params(random_scale(rng, 4)) == 8
     assert params(AvgPool((2, 2), (2, 2), ((0, 0),) * 2, 4)) == params(relu) == 0

@@ -54,12 +54,12 @@ def test_shape_of_a_result_is_known_as_far_as_the_operand_says(op, shape, result
     [
         ([(1, 4, 9, 7), (8, 2, 3, 2)], (1, 8, 5, 9)),
         ([("n", 4, 9, None), (8, 2, 3, 2)], ("n", 8, 5, None)),
-        ([(1, 4, 9, 7), None], (1, 8, None, None)),
+        ([(1, 4, 9, 7), None], (1, 8, 5, 9)),
         ([None, (8, 2, 3, 2)], (None, 8, None, None)),
     ],
 )
-def test_shape_of_a_dynamic_conv_follows_from_image_and_kernel(shapes, result):
-    conv = DynamicConv(np.zeros(8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2)
+def test_shape_of_a_dynamic_conv_follows_from_the_image_whatever_holds_the_kernel(shapes, result):
+    conv = DynamicConv((8, 2, 3, 2), np.zeros(8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2)
     assert conv.infer_shape(shapes) == result
 
 

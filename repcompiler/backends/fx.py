@@ -21,6 +21,7 @@ from repcompiler.frontends.fx_frames import frames
 from repcompiler.frontends.fx_memory import WRITES, attribute, is_private_write, written_by
 from repcompiler.frontends.fx_modules import MODULES
 from repcompiler.frontends.fx_run import SHAPE
+from repcompiler.frontends.fx_samples import MEMBERS
 from repcompiler.frontends.fx_trace import forget_tracer, regions
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Linear
@@ -44,6 +45,7 @@ def patch(model: fx.GraphModule, graph: Graph) -> None:
     new = {value.origin: node for node in written for value in node.outputs if value.origin is not None}
     kept = {form.origin for node in graph.nodes if node not in written for form in (node, *node.implied)}
     framed = [(node, what) for _, region in regions(model) for node, what in frames(region).items()]
+    kept |= {member for node in kept if node is not None for member in node.meta.get(MEMBERS, ())}
     kept |= {write for node, what in framed if node in kept for write in what.writes}
     for path, region in regions(model):
         Patch(region, graph, kept, new, f"{path}." if path else "").run()
@@ -85,6 +87,7 @@ class Patch:
         for node in self.region.graph.nodes:
             node.meta.pop(SHAPE, None)
             node.meta.pop(WRITES, None)
+            node.meta.pop(MEMBERS, None)
         forget_tracer(self.region)
         self.region.graph.lint()
         self.region.recompile()

@@ -23,6 +23,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DynamicConv,
     Frame,
     Gated,
     GlobalAvgPool,
@@ -50,6 +51,7 @@ from repcompiler.ops import (
 )
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d, 5: nn.ConvTranspose3d}
 MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -73,6 +75,8 @@ class Emit(Writer):
                 return self._conv(op, x[0])
             case ConvTranspose():
                 return self._conv_transpose(op, x[0])
+            case DynamicConv():
+                return self._dynamic_conv(op, x[0], x[1])
             case Linear():
                 module = nn.Linear(op.in_channels, op.out_channels, not known_zero(op.bias), device="meta")
                 return self._module(module, x[0], op.weight, op.bias)
@@ -181,6 +185,24 @@ class Emit(Writer):
         )
         whole = self._module(module, x, op.weight, op.bias)
         return whole if even else self._pad(tuple((-before, -after) for before, after in op.padding), whole)
+
+    def _dynamic_conv(self, op: DynamicConv, x: fx.Node, kernel: fx.Node) -> fx.Node:
+        """Where each sample has a kernel of its own, the samples are groups of one."""
+        call, function = self.graph.call_method, FUNCTIONS[len(op.stride)]
+        even = all(before == after >= 0 for before, after in op.padding)
+        x = x if even else self._pad(op.padding, x)
+        padding = tuple(before for before, _ in op.padding) if even else 0
+        geometry = (op.stride, padding, op.dilation)
+        if not op.each:
+            bias = None if known_zero(op.bias) else self._parameter("bias", op.bias)
+            return self.graph.call_function(function, (x, kernel, bias, *geometry, op.groups))
+        batch = call("size", (x, 0))
+        groups = self.graph.call_function(operator.mul, (batch, op.groups))
+        joined = call("unsqueeze", (call("flatten", (x, 0, 1)), 0))
+        kernels = call("reshape", (kernel, -1, *op.weight_shape[1:]))
+        result = self.graph.call_function(function, (joined, kernels, None, *geometry, groups))
+        result = call("squeeze", (call("unflatten", (result, 1, (batch, op.out_channels))), 0))
+        return result if known_zero(op.bias) else self._scale(np.ones(1), op.bias, 1, result)
 
     def _scale(self, scale: Array, shift: Array, axis: int | None, x: fx.Node) -> fx.Node:
         """x * scale + shift along `axis`; by way of the last axis where it is not known how many come after it."""

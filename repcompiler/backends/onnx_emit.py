@@ -146,6 +146,7 @@ class Emit:
         )
 
     def _dynamic_conv(self, op: DynamicConv, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
+        assert not op.each, "the ONNX frontend lifts one kernel for all samples"
         bias = [] if known_zero(op.bias) else [self.initializer(".bias", op.bias)]
         geometry = {"dilations": list(op.dilation), "pads": _flat(op.padding), "strides": list(op.stride)}
         return self._node("Conv", x, weight, *bias, group=op.groups, **geometry)

@@ -30,12 +30,16 @@ from repcompiler.frontends.fx_modules import (
     transposed,
     zero_padding,
 )
+from repcompiler.frontends.fx_samples import computed_kernel
 from repcompiler.ops import Array, Identity, Linear
 
 
 def _conv(
     c: Context, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
 ) -> Lifted:
+    if c.constant(weight) is None:
+        (rank,) = {None if (shape := c.shape(tensor(weight))) is None else len(shape)}
+        return computed_kernel(c, _of_rank(c, x, rank or 0), weight, _optional(c, bias), stride, padding, dilation, groups)
     kernel = _needed(c, weight)
     return convolution(kernel, _optional(c, bias), stride, padding, dilation, groups), (_of_rank(c, x, kernel.ndim),)
 
@@ -78,6 +82,13 @@ def _linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Lifted:
     if matrix.ndim != 2:
         raise Unliftable
     return Linear(matrix, or_zeros(_optional(c, bias), matrix.shape[0])), (tensor(x),)
+
+
+def _matmul(c: Context, x: Any, other: Any) -> Lifted:
+    matrix = _needed(c, other)
+    if matrix.ndim != 2 or not c.is_floating(x):
+        raise Unliftable
+    return Linear(matrix.T, or_zeros(None, matrix.shape[1])), (tensor(x),)
 
 
 def _batch_norm(
@@ -189,12 +200,15 @@ def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     return tensor(arg)
 
 
-METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **fx_activations.ACTIVATIONS, **fx_gates.GATES}
+PRODUCTS: Mapping[str, Entry] = dict.fromkeys(("matmul", "mm"), _matmul)
+
+METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **PRODUCTS, **fx_activations.ACTIVATIONS, **fx_gates.GATES}
 """Methods by name."""
 
 ATEN: Mapping[str, Entry] = {
     **ARITHMETIC,
     **LAYOUT,
+    **PRODUCTS,
     "clone": contiguous,
     **fx_activations.ATEN,
     **fx_gates.ATEN,
@@ -216,7 +230,7 @@ ATEN: Mapping[str, Entry] = {
 _TORCH = ("conv1d", "conv2d", "conv3d", "batch_norm", "constant_pad_nd", "dropout", "avg_pool1d")
 
 FUNCTIONS: Mapping[Any, Entry] = {
-    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *_TORCH) if hasattr(torch, name)},
+    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *PRODUCTS, *_TORCH) if hasattr(torch, name)},
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     **fx_activations.FUNCTIONS,
     **fx_gates.FUNCTIONS,
@@ -231,6 +245,7 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.truediv: div,
     operator.itruediv: div,
     operator.neg: neg,
+    operator.matmul: _matmul,
     operator.getitem: getitem,
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
     torch.channel_shuffle: channel_shuffle,

@@ -25,6 +25,7 @@ from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
+from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import (
@@ -130,6 +131,7 @@ class Lift:
         effect = self._has_effect(node)
         operands = node.all_input_nodes
         op: Op | None = None
+        members: Members = ()
         reason = ""
         if node in self.memory.fenced:
             reason = "memory that it reads or makes is written to later"
@@ -137,7 +139,7 @@ class Lift:
             value.constant = partial(self._array, node)
         else:
             try:
-                op, operands = self._op(node)
+                op, operands, members = self._samples(node) or (*self._op(node), ())
             except Unliftable as error:
                 reason = str(error) or "it has arguments that no equation covers"
         if op is None:
@@ -145,7 +147,11 @@ class Lift:
             op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
         inputs = [self.values[operand] for operand in operands]
         read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
-        self.graph.add(op, inputs, [value], () if isinstance(op, Reshape) else read, node)  # whose extents it has followed
+        self.graph.add(op, inputs, [value], () if members or isinstance(op, Reshape) else read, node)  # it has followed extents
+        node.meta[MEMBERS] = members
+        for producer in (self.values[member].producer for member in members):
+            if producer is not None:
+                self.graph.detach(producer)
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
@@ -155,6 +161,14 @@ class Lift:
         if moved is not None:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
             self.symbols[node] = tuple(size if isinstance(size, int) else symbol or new for size, symbol, new in extents)
+
+    def _samples(self, node: fx.Node) -> tuple[Op, list[fx.Node], Members] | None:
+        """A convolution of each sample, if nothing in it is written into."""
+        found = samples_as_groups(self, node)
+        if found is None or not self.memory.fenced.isdisjoint(found[1]):
+            return None
+        (op, operands), members = found
+        return op, [*operands], members
 
     def _framed(self, node: fx.Node) -> None:
         """Add a padding with all that is written into it."""

@@ -46,7 +46,9 @@ def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted:
     padding = padding_of(node, spatial, extent, stride, x)
     lift.expect(x, (None, shape[1] * groups) + (None,) * spatial)
     if weight is None:
-        return Lifted(DynamicConv(bias, stride, padding, dilation, groups), (x, kernel), lift.parameters(node)[1:])
+        return Lifted(
+            DynamicConv(tuple(shape), bias, stride, padding, dilation, groups), (x, kernel), lift.parameters(node)[1:]
+        )
     return Lifted(Conv(weight, bias, stride, padding, dilation, groups), (x,), lift.parameters(node))
 
 

@@ -53,26 +53,43 @@ class Conv(Op):
 
 @dataclass(frozen=True, eq=False)
 class DynamicConv(Op):
-    """Cross-correlation of its first operand with the second, a kernel (O, I/groups, *kernel_size) that depends on data.
+    """Cross-correlation of its first operand with the second, a kernel that depends on data; the bias, (O,), is a constant.
 
-    The bias, of shape (O,), is a constant.
+    The kernel has `weight_shape`, (O, I/groups, *kernel_size).  `each`: every sample of the first operand has its own, and the
+    second operand holds them one behind the other, whatever its shape.
     """
 
+    weight_shape: tuple[int, ...]
     bias: Array
     stride: tuple[int, ...]
     padding: Padding
     dilation: tuple[int, ...]
     groups: int
+    each: bool = False
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        return self.weight_shape[2:]
+
+    @property
+    def in_channels(self) -> int:
+        return self.weight_shape[1] * self.groups
 
     @property
     def out_channels(self) -> int:
-        return int(self.bias.shape[0])
+        return self.weight_shape[0]
+
+    def with_kernel(self, weight: Array) -> Conv:
+        """The convolution that it is for one kernel, a number for each of `weight_shape`."""
+        return Conv(weight.reshape(self.weight_shape), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
-        image, kernel = (shape if shape is not None else (None,) * (len(self.stride) + 2) for shape in shapes)
-        windows = zip(image[2:], kernel[2:], self.stride, self.padding, self.dilation, strict=True)
-        sizes = [window(n, k, s, p, d) if isinstance(k, int) else None for n, k, s, p, d in windows]
+        image = shapes[0] if shapes[0] is not None else (None,) * len(self.weight_shape)
+        sizes = map(window, image[2:], self.kernel_size, self.stride, self.padding, self.dilation)
         return (image[0], self.out_channels, *sizes)
+
+    def __str__(self) -> str:
+        return f"DynamicConv {self.in_channels}->{self.out_channels}"
 
 
 @dataclass(frozen=True, eq=False)

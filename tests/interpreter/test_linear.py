@@ -60,10 +60,20 @@ def test_conv_is_torch_conv(rng, arguments, image, assert_means):
 
 
 def test_dynamic_conv_is_torch_conv_with_the_kernel_that_is_given(rng, image):
-    conv, x = DynamicConv(rng.normal(size=8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2), image(2)
+    conv, x = DynamicConv((8, 2, 3, 2), rng.normal(size=8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2), image(2)
     weight = rng.normal(size=(8, 2, 3, 2))
     expected = F.conv2d(*map(torch.tensor, (x, weight, conv.bias)), (2, 1), (1, 2), (1, 2), 2)
     assert np.allclose(evaluate(conv, [x, weight])[0], expected.numpy(), rtol=0, atol=1e-12)
+
+
+def test_each_sample_may_have_a_kernel_of_its_own(rng, image):
+    conv, x = DynamicConv((8, 2, 3, 2), rng.normal(size=8), (2, 1), ((1, 1), (2, 2)), (1, 2), 2, each=True), image(2)
+    weights = rng.normal(size=(2, 96))
+    samples = zip(*map(torch.tensor, (x, weights.reshape(2, 8, 2, 3, 2))), strict=True)
+    expected = [
+        F.conv2d(sample[None], kernel, torch.tensor(conv.bias), (2, 1), (1, 2), (1, 2), 2) for sample, kernel in samples
+    ]
+    assert np.allclose(evaluate(conv, [x, weights])[0], torch.cat(expected).numpy(), rtol=0, atol=1e-12)
 
 
 TRANSPOSED = {

@@ -31,7 +31,7 @@ INPUTS = {"x": (1, 4, None, None), "gates": (1, 3)}
 def dynamic(rng, like, experts=3):
     """(experts, kernel, conv) of a dynamic convolution with the geometry of `like`."""
     bank = random_linear(rng, experts, like.weight.size)
-    conv = DynamicConv(like.bias, like.stride, like.padding, like.dilation, like.groups)
+    conv = DynamicConv(like.weight.shape, like.bias, like.stride, like.padding, like.dilation, like.groups)
     return bank, Reshape(like.weight.shape), conv
 
 
@@ -43,7 +43,7 @@ def test_batch_norm_goes_into_every_expert_and_its_shift_into_one_bias(rng):
         graph(%x: [1, 4, ?, ?], %gates: [1, 3])
           %linear1 = Linear(%gates) 3->288 bias : [1, 288]
           %reshape1 = Reshape(%linear1) : [8, 4, 3, 3]
-          %dynamicconv1 = DynamicConv(%x, %reshape1) padding=1 : [1, 8, ?, ?]
+          %dynamicconv1 = DynamicConv(%x, %reshape1) 4->8 3x3 padding=1 : [1, 8, ?, ?]
           %y = BatchNorm(%dynamicconv1) : [1, 8, ?, ?]
           return %y
     """)
@@ -52,7 +52,7 @@ def test_batch_norm_goes_into_every_expert_and_its_shift_into_one_bias(rng):
         graph(%x: [1, 4, ?, ?], %gates: [1, 3])
           %y/1 = Linear(%gates) 3->288 bias : [1, 288]
           %y/2 = Reshape(%y/1) : [8, 4, 3, 3]
-          %y = DynamicConv(%x, %y/2) padding=1 bias : [1, 8, ?, ?]
+          %y = DynamicConv(%x, %y/2) 4->8 3x3 padding=1 bias : [1, 8, ?, ?]
           return %y
     """)
 
@@ -111,12 +111,17 @@ def test_experts_that_another_layer_shares_are_scaled_for_one_alone(rng):
     assert len(check_pass(fold_batch_norm_into_experts, graph).steps) == 1
 
 
-@pytest.mark.parametrize("target", [(8, 4, 3, -1), (0, 4, 3, 3), (-1, 4, 3, 3)])
-def test_unknown_layout_is_refused(rng, target):
+@pytest.mark.parametrize("target", [(8, 4, 3, -1), (-1, 4, 3, 3)])
+def test_extents_of_the_kernel_may_be_inferred(rng, target):
     bank, _, conv = dynamic(rng, random_conv(rng, 4, 8, 3, padding=1))
-    inputs = {**INPUTS, "gates": (8, 3)} if target[0] == 0 else INPUTS
-    bank = random_linear(rng, 3, 36) if target[0] == 0 else bank
-    graph = build(lambda x, gates: random_batch_norm(rng, 8)(conv(x, Reshape(target)(bank(gates)))), **inputs)
+    graph = build(lambda x, gates: random_batch_norm(rng, 8)(conv(x, Reshape(target)(bank(gates)))), **INPUTS)
+    assert len(check_pass(fold_batch_norm_into_experts, graph).steps) == 1
+
+
+def test_rows_of_the_kernel_from_gates_of_their_own_are_refused(rng):
+    conv, bank = dynamic(rng, random_conv(rng, 4, 8, 3, padding=1))[2], random_linear(rng, 3, 36)
+    inputs = {**INPUTS, "gates": (8, 3)}
+    graph = build(lambda x, gates: random_batch_norm(rng, 8)(conv(x, Reshape((0, 4, 3, 3))(bank(gates)))), **inputs)
     log = check_pass(fold_batch_norm_into_experts, graph)
     assert not log.steps
     assert log.declined[0].reason == "it is not told how the mixed experts are laid out as one kernel"
