@@ -16,7 +16,8 @@ from repcompiler.ops import BatchNorm, Concat, Conv, ConvTranspose, Linear, Line
 from repcompiler.pattern import one_of
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
-from repcompiler.scaling import ONE_TO_ONE, release
+from repcompiler.scaling import ONE_TO_ONE
+from repcompiler.scaling_release import release
 from repcompiler.term import term
 
 

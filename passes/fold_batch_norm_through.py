@@ -12,7 +12,8 @@ from repcompiler.ir import Expr
 from repcompiler.ops import Affine, BatchNorm, Concat, Conv, ConvTranspose, Linear, Scale, Sum
 from repcompiler.pattern import one_of
 from repcompiler.rewriter import rewrite
-from repcompiler.scaling import ONE_TO_ONE, absorb, as_scale
+from repcompiler.scaling import ONE_TO_ONE, as_scale
+from repcompiler.scaling_absorb import absorb
 from repcompiler.term import term
 
 TAKES = (Conv, ConvTranspose, Linear, BatchNorm, Scale)

@@ -16,21 +16,23 @@ from repcompiler.ops import Conv, DynamicConv, Linear, Sum
 from repcompiler.pattern import linear, one_of
 from repcompiler.rewriter import rewrite
 
-EXPERTS = DynamicConv.of("x", MIXED, name="conv")
+EXPERTS, BRANCH = DynamicConv.of("x", MIXED, name="conv"), linear("x", name="branch")
 
 
-@rewrite(one_of(Sum)(EXPERTS, linear("x", name="branch"), name="sum"))
+@rewrite(one_of(Sum)(EXPERTS, BRANCH, name="sum"), one_of(Sum)(BRANCH, EXPERTS, name="reverse"))
 def merge_branch_into_experts(
     x: Value,
     gates: Value,
     experts: Linear,
     conv: DynamicConv,
     branch: Conv,
-    sum: Sum,  # noqa: A002
+    sum: Sum | None = None,  # noqa: A002
+    reverse: Sum | None = None,
 ) -> Expr | tuple[()]:
-    if sum.signs[0] < 0:
+    first, second = reverse.signs[::-1] if reverse else sum.signs if sum else (1, 1)
+    if first < 0:
         return ()
-    signed = branch if sum.signs[1] > 0 else negate(branch)
+    signed = branch if second > 0 else negate(branch)
     nothing, size = replace(signed, weight=0 * signed.weight), x.spatial(len(conv.stride))
     changed = map_experts(conv, experts, lambda expert, always: add(expert, signed if always else nothing, size))
     return apply_experts(*changed, x, gates)

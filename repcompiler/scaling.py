@@ -1,36 +1,24 @@
-"""Where a scale may go: t f(x) + s = f(t x + s), for every f that it passes, back to linear operations that take it in.
-
-    absorb(Relu()(conv(x)), scale)   =   Relu()(scaled conv(x))         what a value is when scaled
-    release(Relu()(scale(x)))        =   Relu()(x), scale               what of a value is scale
+"""Where a scale may go: t f(x) + s = f(t x + s), for every f that it passes.
 
 `passes` says what lets a scale through as it is, and when; a sum, a concatenation and whatever moves an axis change it on the
-way.
+way (`repcompiler.scaling_absorb`, back to the operations before; `repcompiler.scaling_release`, on to those behind).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatch
-from itertools import accumulate
 from math import prod
 
 import numpy as np
 
-from repcompiler.algebra import affine, known_zero, namespace, scale_outputs
+from repcompiler.algebra import affine, known_zero
 from repcompiler.cost import shape_of
 from repcompiler.ir import Expr, Shape, Value
 from repcompiler.ops import (
     Affine,
-    Array,
     AvgPool,
-    BatchNorm,
-    Concat,
-    Conv,
-    ConvTranspose,
     Identity,
-    Linear,
-    LinearOp,
     MaxPool,
     Op,
     Pad,
@@ -41,7 +29,6 @@ from repcompiler.ops import (
     Scale,
     Select,
     Subsample,
-    Sum,
     Transpose,
 )
 from repcompiler.ops.layout import steps
@@ -126,73 +113,17 @@ def _refuse_other_axis(op: Op, axis: int | None) -> None:
         refuse(f"a scale of another axis than the channels does not pass {op.kind}")
 
 
-# What a value is when scaled.
+# What both directions ask.
 
 
-def absorb(term: Term, scale: Scale) -> Expr:
-    """scale(term) with the scale taken in by the linear operations that make it; refuses where one does not let it through."""
-    if isinstance(term, Value):
-        refuse(f"'{term.name}' is read more than once, or made by what takes no scale in", "fan-out")
-    return _absorbed(term.op, term, scale, _axis(scale, term))
-
-
-def _axis(scale: Scale, term: Term) -> int | None:
+def axis_of(scale: Scale, term: Term) -> int | None:
+    """The axis of `term` that a scale tells apart."""
     shape = shape_of(term)
     return scale.channel_axis(None if shape is None else len(shape))
 
 
-@singledispatch
-def _absorbed(op: Op, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    passes(op, scale, axis)
-    return op(absorb(term.operands[0], scale))
-
-
-@_absorbed.register(Conv)
-@_absorbed.register(ConvTranspose)
-@_absorbed.register(Linear)
-def _into_linear(op: LinearOp, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    shape = shape_of(term)
-    if axis not in (None, op.channel_axis(None if shape is None else len(shape))):
-        refuse("it scales another axis than the one the weight makes")
-    return scale_outputs(op, *affine(scale, op.out_channels))(*term.operands)
-
-
-@_absorbed.register(BatchNorm)
-@_absorbed.register(Scale)
-def _into_affine(op: Affine, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    axes = {found for found in (_axis(as_scale(op), term), axis) if found is not None}
-    if len(axes) > 1:
-        refuse("the two scale different axes")
-    channels = max(op.channels, scale.channels)
-    (t1, s1), (t2, s2) = affine(op, channels), affine(scale, channels)
-    return Scale(t2 * t1, t2 * s1 + s2, axes.pop() if axes else 1)(*term.operands)
-
-
-@_absorbed.register
-def _into_sum(op: Sum, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    """t (x - y) + s = (t x + s) - (t y): the shift goes with one term."""
-    shapes = [shape_of(operand) for operand in term.operands]
-    if axis is not None and (shape_of(term) is None or not all(_has(shape, axis, scale.channels) for shape in shapes)):
-        refuse("a term of the sum is broadcast along the scaled axis")
-    shifts = [op.signs[0] * scale.shift, *(0 * scale.shift for _ in op.signs[1:])]
-    return op(*(absorb(x, replace(scale, shift=shift)) for x, shift in zip(term.operands, shifts, strict=True)))
-
-
-def _has(shape: Shape | None, axis: int, extent: int) -> bool:
-    return shape is not None and -1 < axis < len(shape) and shape[axis] == extent
-
-
-@_absorbed.register
-def _into_concat(op: Concat, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    if axis != 1:
-        return op(*(absorb(operand, scale) for operand in term.operands))
-    stops = list(accumulate(_channels(operand) for operand in term.operands))
-    t, s = affine(scale, stops[-1])
-    parts = zip(term.operands, [0, *stops], stops, strict=False)
-    return op(*(absorb(operand, Scale(t[start:stop], s[start:stop])) for operand, start, stop in parts))
-
-
-def _channels(term: Term) -> int:
+def channels_of(term: Term) -> int:
+    """The number of channels; refuses where it is not known."""
     shape = shape_of(term)
     count = shape[1] if shape is not None and len(shape) > 1 else None
     if not isinstance(count, int):
@@ -200,32 +131,7 @@ def _channels(term: Term) -> int:
     return count
 
 
-@_absorbed.register
-def _into_select(op: Select, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    if axis != 1:
-        return op(absorb(term.operands[0], scale))
-    if len(set(op.index)) < len(op.index):
-        refuse("a channel is chosen twice, and each is scaled by itself")
-    order = [op.index.index(channel) if channel in op.index else -1 for channel in range(_channels(term.operands[0]))]
-    t, s = affine(scale, len(op.index))
-    xp = namespace(t)
-    t, s = xp.concat([t, xp.ones_like(t[:1])]), xp.concat([s, xp.zeros_like(s[:1])])
-    return op(absorb(term.operands[0], Scale(t[order], s[order])))
-
-
-@_absorbed.register
-def _into_reshape(op: Reshape, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    inner = scale if axis is None else _reshaped(scale, axis, op, shape_of(term.operands[0]), back=True)
-    return op(absorb(term.operands[0], inner))
-
-
-@_absorbed.register
-def _into_transpose(op: Transpose, term: Expr, scale: Scale, axis: int | None) -> Expr:
-    inner = scale if axis is None else replace(scale, axis=op.perm[axis % len(op.perm)])
-    return op(absorb(term.operands[0], inner))
-
-
-def _reshaped(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: bool = False) -> Scale:
+def reshape_scale(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: bool = False) -> Scale:
     """The scale on the other side of a reshape of `shape`, which may join its axis with others; `back`: on the operand."""
     ends = len(op.target) - 1, len(shape or ()) - 1
     if shape and shape[-1] == op.target[-1] and axis == ends[not back]:  # of tokens the last axis stays
@@ -243,61 +149,3 @@ def _reshaped(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: b
     index = [number // (step // finer) % extent for number in range(size)]
     t, s = affine(scale, extent)
     return Scale(t[index], s[index], other)
-
-
-# What of a value is scale.
-
-
-def release(term: Term) -> tuple[Term, Scale]:
-    """(rest, scale) with scale(rest) = term and the same shape; refuses where something does not let the scale out."""
-    return (term, UNIT) if isinstance(term, Value) else _released(term.op, term)
-
-
-@singledispatch
-def _released(op: Op, term: Expr) -> tuple[Expr | Value, Scale]:
-    rest, scale = release(term.operands[0])
-    passes(op, scale, _axis(scale, rest))
-    return op(rest), scale
-
-
-@_released.register(BatchNorm)
-@_released.register(Scale)
-def _out_of_affine(op: Affine, term: Expr) -> tuple[Term, Scale]:
-    return term.operands[0], as_scale(op)
-
-
-@_released.register
-def _out_of_concat(op: Concat, term: Expr) -> tuple[Term, Scale]:
-    rests, scales = zip(*map(release, term.operands), strict=True)
-    if any(_axis(scale, rest) not in (None, 1) for rest, scale in zip(rests, scales, strict=True)):
-        refuse("a scale of another axis than the channels is that of one part alone")
-    vectors = [affine(scale, _channels(rest)) for rest, scale in zip(rests, scales, strict=True)]
-    t, s = (_concat(parts) for parts in zip(*vectors, strict=True))
-    return op(*rests), Scale(t, s)
-
-
-def _concat(vectors: Sequence[Array]) -> Array:
-    return namespace(vectors[0]).concat(list(vectors))
-
-
-@_released.register
-def _out_of_select(op: Select, term: Expr) -> tuple[Term, Scale]:
-    rest, scale = release(term.operands[0])
-    if _axis(scale, rest) != 1:
-        return op(rest), scale
-    index = list(op.index)
-    return op(rest), Scale(scale.scale[index], scale.shift[index])
-
-
-@_released.register
-def _out_of_reshape(op: Reshape, term: Expr) -> tuple[Term, Scale]:
-    rest, scale = release(term.operands[0])
-    axis = _axis(scale, rest)
-    return op(rest), scale if axis is None else _reshaped(scale, axis, op, shape_of(rest))
-
-
-@_released.register
-def _out_of_transpose(op: Transpose, term: Expr) -> tuple[Term, Scale]:
-    rest, scale = release(term.operands[0])
-    axis = _axis(scale, rest)
-    return op(rest), scale if axis is None else replace(scale, axis=op.perm.index(axis % len(op.perm)))

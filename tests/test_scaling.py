@@ -27,7 +27,8 @@ from repcompiler.ops import (
     Transpose,
 )
 from repcompiler.refusal import Refusal
-from repcompiler.scaling import absorb, release
+from repcompiler.scaling_absorb import absorb
+from repcompiler.scaling_release import release
 from repcompiler.testing import (
     assert_equivalent,
     build,

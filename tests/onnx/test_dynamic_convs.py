@@ -56,3 +56,14 @@ def test_mixture_is_kept_apart_from_a_kernel_that_reads_it_too(check, model, ope
     body = f"{GATES} a = Sigmoid(l) {mixed((8, 4, 3, 3))} c = Conv(x, w) n = {BN} d = Conv(x, w) y = Mul(n, d)"
     result, _ = check(model(body, x=X))
     assert "BatchNormalization" in operators(result)
+
+
+def test_convolutions_before_beside_and_behind_go_into_the_experts(expect):
+    body = f"{GATES} a = Sigmoid(l) {mixed((4, 4, 3, 3))} z = Conv(x, z_4x4x1x1) c = Conv<pads=[1,1,1,1]>(z, w)"
+    after = "s = Conv(z, s_4x4x1x1, t_4) d = Add(c, s) y = Conv(d, v_5x4x1x1, u_5)"
+    expect(f"{body} {after}", "Conv Flatten Gemm Gemm GlobalAveragePool Reshape Sigmoid", {"x": X})
+
+
+def test_convolution_before_goes_into_the_experts(expect):
+    body = f"{GATES} a = Softmax(l) {mixed((8, 6, 3, 3))} z = Conv(x, z_6x4x1x1) c = Conv<pads=[1,1,1,1]>(z, w) y = Relu(c)"
+    expect(body, "Conv Flatten Gemm Gemm GlobalAveragePool Relu Reshape Softmax", {"x": X})
