@@ -129,3 +129,22 @@ def test_what_computes_extents_counts_but_for_the_latency_of_large_maps(objectiv
     known = OBJECTIVES[objective].of_node(node)
     node.implied = (Node(Identity(), (), ()),)
     assert OBJECTIVES[objective].of_node(node) == (known[0], known[1] + spared)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_part_that_is_shared_costs_once(rng, objective):
+    [x] = build(relu, x=(1, 4, 8, 8)).inputs
+    conv = random_conv(rng, 4, 4, 3, padding=1)
+    part = conv(x)
+    (shared, nodes), (apart, more) = (
+        objective.of_term(Sum((1, 1))(part, last), (1, 4, 8, 8)) for last in (Identity()(part), Identity()(conv(x)))
+    )
+    once, _ = objective.of_term(part)
+    assert apart - shared == pytest.approx(once)
+    assert more - nodes == 1
+
+
+def test_dynamic_convolution_multiplies_as_its_kernel_does(rng):
+    conv = random_conv(rng, 4, 8, 3, groups=2)
+    dynamic = DynamicConv(conv.weight.shape, conv.bias, conv.stride, conv.padding, conv.dilation, 2, each=True)
+    assert macs(dynamic, (2, 8, 5, 6)) == macs(conv, (2, 8, 5, 6))

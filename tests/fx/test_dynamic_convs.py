@@ -94,6 +94,14 @@ def test_nothing_is_rewritten_where_nothing_is_beside(exactly, calls):
     assert calls(exactly(model)[0]) == before
 
 
+def test_experts_with_nothing_to_take_in_stay_as_they_are_written_where_others_are_rewritten(exactly, calls):
+    experts = nn.Sequential(Experts(), nn.ReLU())
+    result, report = exactly(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), experts))
+    assert [step.rule for step in report.steps] == ["fold_batch_norm"]
+    model = FxDocument.trace(experts.eval(), torch.randn(2, 4, 13, 18)).model
+    assert calls(result) == f"Conv2d {calls(model)}"
+
+
 def test_kernel_of_all_samples_takes_a_batch_norm(exactly, calls):
     class Generated(nn.Module):
         """A kernel from one vector of gates, whatever the batch."""

@@ -254,3 +254,31 @@ def test_an_order_of_memory_that_somebody_may_ask_for_stays(exactly, calls):
 
     result, _ = exactly(Asks())
     assert "contiguous" in calls(result)
+
+
+def test_shape_that_is_computed_as_a_whole_is_no_single_size(exactly):
+    class Whole(nn.Module):
+        """The sizes are one argument, of which the graph does not say how many they are."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            x = self.conv(x)
+            swapped = x.shape[3], x.shape[2]
+            return self.norm(x.reshape(x.shape[:2] + swapped))
+
+    _, report = exactly(Whole())
+    assert not report.steps
+
+
+def test_one_size_that_is_computed_is_what_is_left(randomise):
+    class Joined(nn.Module):
+        def forward(self, x):
+            b, c, h, w = x.shape
+            return x.reshape(1, b * c, h, w), x.reshape(b * h, c * w)
+
+    graph = FxDocument.trace(Joined().eval(), torch.randn(2, 6, 7, 5)).lift()
+    ops = {node.output.name: node.op for node in graph.nodes if isinstance(node.op, Reshape)}
+    assert ops == {"reshape": Reshape((1, -1), tail=2)}

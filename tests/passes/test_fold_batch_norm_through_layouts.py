@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 from repcompiler.ops import (
-    AvgPool,
-    BatchNorm,
     Concat,
-    MaxPool,
     Relu,
     Reshape,
-    Resize,
     Scale,
     Select,
     Sum,
@@ -28,21 +24,11 @@ from repcompiler.testing import (
 )
 
 IMAGE = (None, 4, None, None)
-MAXIMUM = MaxPool((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
-AVERAGE = AvgPool((2, 3), (2, 1), ((0, 0), (0, 0)), 6)
-PADDED_AVERAGE = AvgPool((3, 3), (1, 1), ((1, 1), (1, 1)), 9)
-TO_SIZE = Resize("nearest", "asymmetric", "floor", sizes=(5, 7))
-UPSAMPLE = Resize("linear", "half_pixel", "floor", scales=(2.0, 1.5))
 
 
 def scale_up(rng, channels, axis=1):
     """A positive scale, no shift: what a rectifier lets through."""
     return Scale(rng.uniform(0.1, 3.0, size=channels), np.zeros(channels), axis)
-
-
-def positive_batch_norm(rng, channels):
-    norm = random_batch_norm(rng, channels)
-    return BatchNorm(np.abs(norm.gamma), norm.beta, norm.mean, norm.var, norm.eps)
 
 
 def test_each_part_of_a_concatenation_takes_its_slice(rng):
