@@ -37,17 +37,17 @@ class SumPattern(RootPattern):
                 if i == j or not (first.steps or second.steps):
                     continue
                 if self.second.stays:
-                    if not second.steps or scope.graph.is_private(inside_second[0]):
+                    value, values = terms[j][1], [value for _, value in terms]
+                    if not second.steps or scope.graph.is_private(value) or values.count(value) > 1:
                         continue
                     inside_second = ()
                 rest = [term for index, term in enumerate(terms) if index not in (i, j)]
                 bound = bind_all(match, {self.first.source: source, self.second.source: source})
                 bound = bound and bind_all(bound, {self.first.name: first, self.second.name: second})
                 if bound is not None:
-                    values = tuple(value for _, value in rest)
                     context = partial(add_to, rest) if rest else match.context
                     whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
-                    found = replace(bound, rest=values, context=context, whole=whole)
+                    found = replace(bound, rest=tuple(value for _, value in rest), context=context, whole=whole)
                     yield found.inside(*additions, *inside_first, *inside_second)
 
 

@@ -72,6 +72,16 @@ def test_branch_that_nobody_else_reads_is_not_its_business(rng):
     assert not log.declined
 
 
+def test_branch_that_is_added_twice_is_not_its_business(rng):
+    conv3, conv1 = random_conv(rng, 4, 4, 3, padding=1), random_conv(rng, 4, 4, 1)
+
+    def function(x):
+        other = conv1(x)
+        return Sum((1, 1, 1))(conv3(x), other, other)
+
+    assert not Rewriter(build(function, x=IMAGE), RULES, OBJECTIVES["plain"], certified=True).run().steps
+
+
 def test_two_branches_that_others_read_stay(rng):
     conv3, conv1 = random_conv(rng, 4, 4, 3, padding=1), random_conv(rng, 4, 4, 1)
 
