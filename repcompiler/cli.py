@@ -53,10 +53,16 @@ def main() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the result.")
 @click.option(
     "--objective",
-    type=click.Choice(["latency", "macs", "params", "plain"]),
+    type=click.Choice(["latency", "macs", "params", "plain", "tune"]),
     default="latency",
     show_default=True,
-    help="What no rewrite may raise; plain: fewest branches and operations.",
+    help="What no rewrite may raise; plain: fewest branches and operations; tune: seconds measured here.",
+)
+@click.option(
+    "--tune",
+    "objective",
+    flag_value="tune",
+    help="--objective tune: time operations in onnxruntime here (kept for the next run; where: $REPC_CACHE), then the result.",
 )
 @click.option("--passes", callback=_names, metavar="A,B", help="Apply only these passes (see: repc passes).")
 @click.option("--skip", callback=_names, metavar="A,B", help="Leave these passes out.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from repcompiler.cost import OBJECTIVES
-from repcompiler.document import Document
+from repcompiler.cost import OBJECTIVES, TUNE, Objective
+from repcompiler.document import Comparison, Document
 from repcompiler.errors import VerificationError
 from repcompiler.explain import explain
 from repcompiler.passes import PASSES
@@ -43,7 +43,8 @@ def compile(  # noqa: A001 - the name users know from torch.compile
             or an `onnx.ModelProto` (a ModelProto is returned), or an `onnx_ir.Model`.
         example_inputs: a tensor, or a tuple of the positional arguments (torch); a dict of arrays by input name (ONNX).
             Optional; verification makes up inputs where it can.
-        objective: what a rewrite may not raise: "latency", "macs", "params" or "plain" (fewest branches and operations).
+        objective: what a rewrite may not raise: "latency", "macs", "params", "plain" (fewest branches and operations) or "tune"
+            (seconds measured in onnxruntime here, kept in a file for the next time: `repcompiler.tuning`).
         passes: names or rules to apply, all by default; an empty list applies none.
         verify: compare source and result, take back what makes them differ.
         report: filled in with what was done, what was left and why, and the measured deviation.
@@ -77,16 +78,14 @@ def compile_document(
     report: Report,
     progress: Progress = lambda message: None,
 ) -> Document:
-    """Compile, verify, and take back the rewrites that verification blames."""
-    if objective not in OBJECTIVES:
-        raise ValueError(f"no objective is named {objective}; there are {', '.join(OBJECTIVES)}")
-
+    """Compile, verify, and take back the rewrites that verification blames; under `tune` all, if the result is slower."""
+    cost = _objective(objective, progress)
     certified = False
 
     def attempt(banned: frozenset[Site], fuel: int | None = None) -> tuple[Document, Log]:
         fork = source.fork()
         graph = fork.lift()
-        log = Rewriter(graph, passes, OBJECTIVES[objective], fuel, banned, certified).run()
+        log = Rewriter(graph, passes, cost, fuel, banned, certified).run()
         if log.steps:
             fork.patch(graph)
         log.remaining = explain(graph, log.declined)
@@ -118,8 +117,34 @@ def compile_document(
         progress("looking for the rewrite to blame")
         banned |= {_blame(reference, log, banned, attempt)}
         result, log = attempt(banned)
+    timing = _timing(source, result, progress) if objective == TUNE and log.steps else None
+    if timing is not None and timing.slower:
+        result.release()
+        result, log = attempt(banned, 0)
     report.fill(before, result.statistics(), log, objective, verification, banned)
+    report.timing = timing
     return result
+
+
+def _objective(name: str, progress: Progress) -> Objective:
+    if name == TUNE:
+        from repcompiler.tuning import tuned
+
+        return tuned(progress)
+    if name not in OBJECTIVES:
+        raise ValueError(f"no objective is named {name}; there are {', '.join((*OBJECTIVES, TUNE))}")
+    return OBJECTIVES[name]
+
+
+def _timing(source: Document, result: Document, progress: Progress) -> Comparison | None:
+    """Source and result run by turns; None where they cannot be run here."""
+    from repcompiler.stopwatch import compare
+
+    progress("timing source and result")
+    try:
+        return compare(source.runner(), result.runner())
+    except Exception:  # a runtime may raise anything
+        return None
 
 
 def _blame(reference: Reference, log: Log, banned: frozenset[Site], attempt: Attempt) -> Site:

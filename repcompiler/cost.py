@@ -4,6 +4,7 @@
     macs      multiply-accumulates
     params    numbers stored
     plain     operations that a plain (VGG-style) network would not have, then operations
+    tune      seconds measured in onnxruntime on this machine (`repcompiler.tuning`)
 
 Costs compare alternatives for one place of one graph, so only differences count.  An extent the graph leaves free is that of a
 typical run where one is known (`Value.typical`), derived from the producer where the algebra can tell, and otherwise `NOMINAL`:
@@ -216,3 +217,6 @@ OBJECTIVES = {
         Objective("plain", plain),
     )
 }
+
+TUNE = "tune"
+"""The objective that measures instead (`repcompiler.tuning`)."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +61,9 @@ class Document(Protocol):
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs with all floating-point arithmetic in float64."""
 
+    def runner(self) -> Callable[[], object]:
+        """What runs the model once as its users do, on one input of its usual size: to be timed."""
+
     def release(self) -> None:
         """Free what `run` keeps for the next call."""
 
@@ -78,3 +81,16 @@ class Statistics:
     @property
     def nodes(self) -> int:
         return sum(self.operators.values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models run by turns: seconds a run (medians), and whether the second is slower beyond noise."""
+
+    before: float
+    after: float
+    slower: bool
+
+    def __str__(self) -> str:
+        times = f"{1e3 * self.before:.3g} ms -> {1e3 * self.after:.3g} ms a run, measured here"
+        return f"{times}: slower, so the model was left as it was" if self.slower else times

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from repcompiler.document import Statistics
+from repcompiler.document import Comparison, Statistics
 from repcompiler.refusal import Declined, Remaining, listed
 from repcompiler.rewriter import Log, Step
 from repcompiler.verify import Verification
@@ -27,6 +27,8 @@ class Report:
     reverted: list[tuple[str, str]] = field(default_factory=list)
     """(rule, value) of rewrites taken back because the result differed with them."""
     verification: Verification | None = None
+    timing: Comparison | None = None
+    """Under `tune`: source and result run by turns; where the result was slower, the source's form was kept."""
 
     def fill(
         self,
@@ -59,6 +61,7 @@ class Report:
             "remaining": [asdict(remaining) for remaining in self.remaining],
             "reverted": [{"rule": rule, "root": root} for rule, root in self.reverted],
             "verification": self._verification(),
+            "timing": None if self.timing is None else asdict(self.timing),
         }
 
     def explanation(self) -> list[str]:
@@ -102,6 +105,8 @@ class Report:
         lines += [f"taken back: {rule} at '{root}' (the result differed with it)" for rule, root in self.reverted]
         if self.verification is not None:
             lines.append(self.verification.summary())
+        if self.timing is not None:
+            lines.append(str(self.timing))
         return "\n".join(lines)
 
 

@@ -18,14 +18,15 @@ KEPT = 256
 """Sessions of single nodes that stay for another call."""
 
 
-def session(model: str | bytes, threads: int = 0) -> Any:
-    """An inference session of a file or of serialised bytes, one that runs the graph as it is written."""
+def session(model: str | bytes, threads: int = 0, optimised: bool = False) -> Any:
+    """An inference session of a file or of serialised bytes: as it is written, or `optimised` by the runtime."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")  # run once or twice: copying weights does not pay
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")  # run once or twice: copying weights does not pay
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -51,6 +51,8 @@ class Terminal:
             self._line("not verified (--no-verify)")
         else:
             self._line(report.verification.summary(), "green" if report.verification.checked else "yellow")
+        if report.timing is not None:
+            self._line(str(report.timing), "yellow" if report.timing.slower else "green")
         if after:
             self._line(f"written: {after[-1]}")
 

@@ -165,7 +165,7 @@ class Reference:
                 seen.add(shapes)
                 before = len(self.samples)
                 rng = np.random.default_rng(seed)  # one for all inputs: no two are alike
-                yield {spec.name: _random(spec, shape, rng) for spec, shape in zip(specs, shapes, strict=True)}
+                yield {spec.name: random_array(spec, shape, rng) for spec, shape in zip(specs, shapes, strict=True)}
                 if len(self.samples) > before:
                     break
             if all(isinstance(dim, int) for spec in specs for dim in (spec.shape or ())[1:]):
@@ -180,7 +180,7 @@ def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
     return tuple(free[axis] if dim is None else dim for axis, dim in enumerate(named))
 
 
-def _random(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray:
+def random_array(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray:
     """Normally distributed numbers; indices that are valid anywhere (0 and 1); random truth values."""
     dtype: np.dtype[Any] = np.dtype(spec.dtype)
     if dtype.kind in "iub":

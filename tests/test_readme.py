@@ -58,6 +58,7 @@ def block():
 def folder(block, tmp_path, monkeypatch):
     """A working directory with `model.onnx`, the block in its training form."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPC_CACHE", str(tmp_path / "cache"))
     conv3, conv1, norm = block.conv3, block.conv1, block.norm
     weights = {"w3": conv3[0].weight, "w1": conv1[0].weight}
     nodes = [

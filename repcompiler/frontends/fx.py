@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -141,6 +141,13 @@ class FxDocument:
         """In eager torch and the model's own precision."""
         self._running = self._running or Program(self.region)
         return [to_numpy(tensor) for tensor in self._running.run(self._fed(feeds, double=False))]
+
+    def runner(self) -> Callable[[], object]:
+        """In eager torch, on the example or on what was made up to trace the model."""
+        if self.values is None:
+            raise ModelError("no input is known that it takes")
+        program, values = Program(self.region), self.values
+        return lambda: program.run(cloned(values))
 
     def release(self) -> None:
         """Drop what runs the module."""
