@@ -162,10 +162,10 @@ class Rewriter:
                     added = self._apply(rule, node, match)
                 except Refusal as refusal:
                     self._decline(rule, node, match, refusal)
-                    waiting += planner.give_up(node, match)
-                else:
-                    if added is not None:
-                        return added
+                    added = None
+                if added is not None:
+                    return added
+                waiting += planner.give_up(node, match)
         return waiting
 
     def _barred(self, rule: Rule, node: Node) -> Refusal | None:
