@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations, permutations
@@ -14,9 +14,10 @@ from repcompiler.region import Join, Region, Scope, regions
 
 
 class SumPattern(RootPattern):
-    """Two terms of an addition tree.  The tree is seen flat, through private additions and subtractions, with signs.
+    """Two terms of an addition tree, or all terms on one source: the sum of all but the last, and the last.
 
-    Where the second stays, it is the one that others read, too.
+    The tree is seen flat, through private additions and subtractions, with signs.  Where the second stays, it is the one that
+    others read, too.
     """
 
     roots = (Sum,)
@@ -32,23 +33,30 @@ class SumPattern(RootPattern):
                 signed = Region(region.source, region.steps, sign < 0)
                 by_source.setdefault(region.source, []).append((index, signed, interior))
         for source, branches in by_source.items():
-            pairs = permutations(branches, 2) if self.second.stays else combinations(branches, 2)
-            for (i, first, inside_first), (j, second, inside_second) in pairs:
-                if i == j or not (first.steps or second.steps):
+            together = [branches] if len(branches) > 2 else []  # what does not pay in pairs may pay all at once
+            pairs = (*combinations(branches, 2), *together)
+            for chosen in permutations(branches, 2) if self.second.stays else pairs:
+                indices, found, inside = zip(*chosen, strict=True)
+                if len(set(indices)) < len(chosen) or not any(region.steps for region in found):
                     continue
                 if self.second.stays:
-                    value, values = terms[j][1], [value for _, value in terms]
-                    if not second.steps or scope.graph.is_private(value) or values.count(value) > 1:
+                    value, values = terms[indices[1]][1], [value for _, value in terms]
+                    if not found[1].steps or scope.graph.is_private(value) or values.count(value) > 1:
                         continue
-                    inside_second = ()
-                rest = [term for index, term in enumerate(terms) if index not in (i, j)]
+                    inside = inside[:1]
+                rest = [term for index, term in enumerate(terms) if index not in indices]
                 bound = bind_all(match, {self.first.source: source, self.second.source: source})
-                bound = bound and bind_all(bound, {self.first.name: first, self.second.name: second})
+                bound = bound and bind_all(bound, {self.first.name: _summed(found[:-1]), self.second.name: found[-1]})
                 if bound is not None:
                     context = partial(add_to, rest) if rest else match.context
-                    whole = Region(source, (Join(Sum((1, 1)), (first, second)),))
-                    found = replace(bound, rest=tuple(value for _, value in rest), context=context, whole=whole)
-                    yield found.inside(*additions, *inside_first, *inside_second)
+                    bound = replace(bound, rest=tuple(value for _, value in rest), context=context, whole=_summed(found))
+                    yield bound.inside(*additions, *(value for values in inside for value in values))
+
+
+def _summed(branches: Sequence[Region]) -> Region:
+    """The sum of branches on one source, as a region."""
+    first, *others = branches
+    return Region(first.source, (Join(Sum((1,) * len(branches)), tuple(branches)),)) if others else first
 
 
 class ConcatPattern(RootPattern):
