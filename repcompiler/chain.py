@@ -12,6 +12,7 @@ as it is saves nothing, so a plan is a heaviest set of disjoint intervals: a sho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary, ref
 
@@ -96,8 +97,8 @@ class Planner:
         self.matches = matches
         self.scope = scope
         self.objective = objective
-        self.savings: dict[Key, Saving | None] = {}
-        """What merging these nodes saves, as far as their geometry tells; None where it does not pay, or cannot be told."""
+        self.verdicts: dict[Key, Saving | str | None] = {}
+        """What merging these nodes saves, or why it does not pay; None where their geometry does not tell."""
         self.plans: dict[Node, Plan] = {}
         self.candidates: WeakKeyDictionary[Node, Candidates] = WeakKeyDictionary()
 
@@ -111,13 +112,28 @@ class Planner:
 
         What does not pay, or not as far as its geometry tells, is not the plan's business and is judged by itself.
         """
-        if not _spans_steps(match) or self._saving(node, match) is None:
+        if not isinstance(self.verdict(node, match), tuple):
             return False
         plan = self.plan(node)
         steps = _steps(plan, node, match)
         return steps is not None and any(
             segment.overlaps(*steps) and (segment.start, segment.stop) != steps for segment in plan.segments
         )
+
+    def verdict(self, node: Node, match: Match) -> Saving | str | None:
+        """What a merge of steps would save if nothing else reads what is inside, or why it does not pay; None if unknown."""
+        if not _spans_steps(match):
+            return None
+        key, sites = _key(node, match), {node: match}
+        if key not in self.verdicts:
+            terms = None
+            with suppress(Refusal):  # not one convolution, as far as geometry tells
+                terms = outlined(sites, self.scope.views)
+            try:
+                self.verdicts[key] = None if terms is None else saving(sites, terms, self.objective)
+            except Refusal as refusal:
+                self.verdicts[key] = str(refusal)
+        return self.verdicts[key]
 
     def plan(self, node: Node) -> Plan:
         """The plan for the chain of `node`, made when first asked for and again when the chain changed."""
@@ -138,7 +154,7 @@ class Planner:
             return ()
         plan = self.plan(node)
         steps = _steps(plan, node, match)
-        self.savings[_key(node, match)] = None
+        self.verdicts[_key(node, match)] = None
         if all((segment.start, segment.stop) != steps for segment in plan.segments):
             return ()
         self.candidates.pop(node, None)
@@ -157,22 +173,11 @@ class Planner:
         known = self.candidates.get(node)
         if known is None or any(seen() not in self.scope.graph.nodes for seen in known.seen):
             matches = [match for match in self.matches(node) if _spans_steps(match)]
-            savings = ((ref(match.whole.source), self._saving(node, match)) for match in matches if match.whole is not None)
+            savings = ((ref(match.whole.source), self.verdict(node, match)) for match in matches if match.whole is not None)
             seen = dict.fromkeys(key for match in matches for key in _key(node, match))
-            known = Candidates(tuple(seen), tuple((source, saved) for source, saved in savings if saved is not None))
+            known = Candidates(tuple(seen), tuple((source, saved) for source, saved in savings if isinstance(saved, tuple)))
             self.candidates[node] = known
         return known
-
-    def _saving(self, node: Node, match: Match) -> Saving | None:
-        key = _key(node, match)
-        if key not in self.savings:
-            sites = {node: match}
-            try:
-                terms = outlined(sites, self.scope.views)
-                self.savings[key] = None if terms is None else saving(sites, terms, self.objective)
-            except Refusal:
-                self.savings[key] = None
-        return self.savings[key]
 
 
 def _key(node: Node, match: Match) -> Key:

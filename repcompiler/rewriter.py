@@ -191,7 +191,11 @@ class Rewriter:
     def _apply(self, rule: Rule, root: Node, match: Match) -> list[Node] | None:
         """Rewrite at `root`, and at whatever else reads the values inside; None where the rule has nothing to say."""
         sites = self._sites(rule, root, match)
-        self._refuse_if_hopeless(sites)
+        verdict = self.planners[rule].verdict(root, match) if len(sites) == 1 else None
+        if isinstance(verdict, str):
+            refuse(verdict)
+        if verdict is None:
+            self._refuse_if_hopeless(sites)
         terms: dict[Node, Term] = {}
         for site, found in sites.items():
             captures = {name: self._resolve(captured, found) for name, captured in found.captures.items()}
