@@ -150,7 +150,7 @@ class Planner:
 
     def give_up(self, node: Node, match: Match) -> Sequence[Node]:
         """Note that a match was refused; the steps to look at again where it was planned, because they waited for it."""
-        if not _spans_steps(match):
+        if not isinstance(self.verdict(node, match), tuple):
             return ()
         plan = self.plan(node)
         steps = _steps(plan, node, match)
