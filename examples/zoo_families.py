@@ -57,7 +57,8 @@ def input_shape(source: str, name: str, model: nn.Module) -> tuple[int, ...]:
     """An input of the usual size, or the nearest to it that the network takes."""
     if source == "timm":
         channels, height, width = model.pretrained_cfg["input_size"]
-        fixed = model.pretrained_cfg.get("fixed_input_size", False)
+        _, least, _ = model.pretrained_cfg.get("min_input_size") or IMAGE[1:]
+        fixed = model.pretrained_cfg.get("fixed_input_size", False) or least > IMAGE[2]
         return (1, channels, height, width) if fixed or height < IMAGE[2] else (1, channels, *IMAGE[2:])
     builder, weights = get_model_builder(name), list(get_model_weights(name))
     if models.video.__name__ not in builder.__module__:

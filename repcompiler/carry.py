@@ -117,6 +117,8 @@ def carried(x: Value, body: Sequence[Op], shortcut: Conv, outlined: bool = False
         raise next(plan for plan in plans[::-1] if isinstance(plan, Refusal))
     term: Expr | Value = x
     for step in min(found, key=_weights):
+        if isinstance(step, Identity):
+            continue
         op = step if isinstance(step, Op) else step.outline if outlined else step.conv()
         term = Linear(op.weight, op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
     assert isinstance(term, Expr)

@@ -27,14 +27,17 @@ from repcompiler.ops import (
     ConvTranspose,
     DynamicConv,
     Frame,
-    Identity,
     Linear,
+    Mul,
     Op,
     Pad,
     Resize,
     Scale,
+    Softmax,
+    Stack,
     Subsample,
     Sum,
+    Take,
 )
 
 NOMINAL = 28
@@ -147,7 +150,7 @@ ODD = 100
 
 def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
     """Branches first, then operations, then a trace of arithmetic to settle ties."""
-    odd = isinstance(op, (Sum, BatchNorm, Scale, AvgPool, Pad, Subsample, Identity))
+    odd = isinstance(op, (Sum, Mul, Softmax, Stack, Take, BatchNorm, Scale, AvgPool, Pad, Subsample))
     return launches(op, output) * (ODD if odd else 1) + 1e-15 * macs(op, output)
 
 

@@ -153,6 +153,12 @@ class Graph:
         """Whether exactly one operand of one node reads this value, and nothing outside the graph does."""
         return sum(value.uses.values()) == 1 and not self.is_output(value)
 
+    def successor(self, value: Value) -> Value | None:
+        """What is read in the place of `value` now; None where nothing is any more."""
+        while value in self.forwarded:
+            value = self.forwarded[value]
+        return value if value.producer is None or value.producer in self.nodes else None
+
     def detach(self, node: Node) -> list[Node]:
         """Take `node` out, and then every producer that nothing reads any more.  Returns what went, `node` first."""
         gone = []

@@ -25,6 +25,7 @@ CASES = {
     "AvgPool": (AVERAGE, [IMAGE]),
     "BatchNorm": (random_batch_norm(rng, 4), [IMAGE]),
     "Clip": (ops.Clip(-0.5, np.inf), [IMAGE]),
+    "ClipChannels": (ops.ClipChannels(np.array([-np.inf, -0.5, 0, 0]), np.array([np.inf, np.inf, 0.5, 6])), [IMAGE]),
     "Concat": (ops.Concat(), [IMAGE, (2, 3, 6, 8)]),
     "Constant": (ops.Constant(rng.normal(size=(2, 3))), []),
     "Conv": (random_conv(rng, 4, 6, 3, stride=(2, 1), padding=(1, (0, 2)), dilation=(1, 2), groups=2), [IMAGE]),
@@ -35,6 +36,10 @@ CASES = {
     ),
     "DynamicConv": (DYNAMIC, [IMAGE, (6, 2, 3, 2)]),
     "Frame": (ops.Frame(((1, 0), (2, 1)), rng.normal(size=4)), [IMAGE]),
+    "Gated, SiLU": (ops.Gated("silu"), [IMAGE]),
+    "Gated, GELU": (ops.Gated("gelu"), [IMAGE]),
+    "Gated, GELU by tanh": (ops.Gated("gelu_tanh"), [IMAGE]),
+    "Gated, HardSwish": (ops.Gated("hardswish"), [IMAGE]),
     "GlobalAvgPool": (ops.GlobalAvgPool(), [IMAGE]),
     "Identity": (ops.Identity(), [IMAGE]),
     "Linear": (random_linear(rng, 8, 3), [IMAGE]),
@@ -90,7 +95,7 @@ def test_onnx(op, shapes):
     inputs = [onnx_ir.Value(name=f"x{i}", type=types, shape=onnx_ir.Shape(shape)) for i, shape in enumerate(shapes)]
     model = onnx_ir.Model(onnx_ir.Graph(inputs, [], nodes=[], opset_imports={"": 17}, name="g"), ir_version=8)
     anchor = onnx_ir.Node("", "Identity", inputs[:1], name="anchor")
-    emit = onnx_emit.Emit(model, Value("y", result.shape), anchor, lambda wish: f"{wish}{next(names)}")
+    emit = onnx_emit.Emit(model, Value("y", result.shape), result.shape, anchor, lambda wish: f"{wish}{next(names)}")
     output = emit.operation(op, inputs)
     for initializer in emit.initializers:
         model.graph.register_initializer(initializer)

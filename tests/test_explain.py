@@ -5,12 +5,12 @@ import pytest
 
 from repcompiler.cost import OBJECTIVES
 from repcompiler.explain import explain
-from repcompiler.ops import AvgPool, Clip, Concat, DynamicConv, Identity, Opaque, Relu, Reshape, Resize, Sum
+from repcompiler.ops import AvgPool, Clip, Concat, Identity, Opaque, Relu, Resize, Sum
 from repcompiler.passes import PASSES
 from repcompiler.refusal import Declined, Remaining
 from repcompiler.report import Report
 from repcompiler.rewriter import Rewriter
-from repcompiler.testing import build, random_batch_norm, random_conv, random_conv_transpose, random_linear, random_scale, relu
+from repcompiler.testing import build, random_batch_norm, random_conv, random_conv_transpose, random_scale, relu
 
 IMAGE = (None, 4, None, None)
 ADD, SUB, JOIN = Sum((1, 1)), Sum((1, -1)), Concat()
@@ -61,12 +61,6 @@ def gated(x):
 def twice_shared(x):
     shared = conv(4, 4, 1, bias=False)(x)
     return {"y": ADD(conv(4, 4, 3, padding=1)(shared), conv(4, 4, 1)(x)), "z": relu(shared)}
-
-
-def dynamic(x):
-    kernel = Reshape((4, 4, 1, 1))(random_linear(RNG, 4, 16)(SIGMOID(x)))
-    image = DynamicConv(np.zeros(4), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)(x, kernel)
-    return conv(4, 4, 3)(image)
 
 
 def norm_after_join(x):
@@ -123,11 +117,6 @@ REASONS = {
     "branch that takes no scale in": (
         norm_after_join,
         "'y' (BatchNorm) after 'concat1' (Concat): 'clip1' is read more than once, or made by what takes no scale in",
-    ),
-    "kernel that depends on data": (
-        dynamic,
-        "'y' (Conv 4->4 3x3) after 'dynamicconv1' (DynamicConv): "
-        "the kernel of 'dynamicconv1' is computed, by 'reshape1' (Reshape)",
     ),
     "neither a convolution": (
         lambda x: POOL(TWICE(x)),

@@ -71,7 +71,7 @@ class Patch:
         self.replaceable = {*gone, *(node for node in order if node.op == "get_attr")}
         viewed = {node: node.args[0] for node in order if node.target in RESHAPED and type(node.args[1]) is not torch.dtype}
         if gone:
-            forwarded = {old.origin: old for old in self.graph.forwarded}
+            forwarded = {old.origin: new for old in self.graph.forwarded if (new := self.graph.successor(old)) is not None}
             for node in order:
                 if node in self.new:
                     with self.region.graph.inserting_before(node):
@@ -108,8 +108,7 @@ class Patch:
 
     def _value(self, value: Value, place: fx.Node) -> fx.Node:
         """The fx node of a value; one that a rewrite made is written where it is first read."""
-        while value in self.graph.forwarded:
-            value = self.graph.forwarded[value]
+        value = self.graph.successor(value) or value
         if value in self.written:
             return self.written[value]
         if isinstance(value.origin, fx.Node):

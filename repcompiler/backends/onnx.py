@@ -40,8 +40,10 @@ class Patch:
         for node in order:
             if node in written:
                 self._write(node, anchors[node])
-        for old, new in self.graph.forwarded.items():
-            self._redirect(old.origin, self.value(new))
+        for old in self.graph.forwarded:
+            new = self.graph.successor(old)
+            if new is not None:
+                self._redirect(old.origin, self.value(new))
         kept = {form.origin for node in order if node not in written for form in (node, *node.implied)}
         self.document.remove([node for node in self.before if node not in kept], safe=True)
         for value in self.read_before:
@@ -52,8 +54,7 @@ class Patch:
 
     def value(self, value: Value) -> onnx_ir.Value:
         """The document's value for a neutral one."""
-        while value in self.graph.forwarded:
-            value = self.graph.forwarded[value]
+        value = self.graph.successor(value) or value
         if value in self.written:
             return self.written[value]
         source = value.origin

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.algebra import affine, known_zero
-from repcompiler.ir import Shape, Value
+from repcompiler.backends.onnx_emit_activations import Activations
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
@@ -51,24 +51,8 @@ FLOAT = onnx_ir.DataType.FLOAT
 INT64 = onnx_ir.DataType.INT64
 
 
-class Emit:
-    """The nodes and initializers of one operation whose result is `output`.
-
-    `shape` is stated of it; `anchor`: the node they take the place of; `fresh` makes a wished name unique.
-    """
-
-    def __init__(
-        self, model: onnx_ir.Model, output: Value, shape: Shape | None, anchor: onnx_ir.Node, fresh: Callable[[str], str]
-    ) -> None:
-        self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
-        self.output, self.shape = output, shape
-        self.name = anchor.name
-        self.heir = output.origin is not None and len(anchor.outputs) == 1
-        """Whether the first node bears the old one's name: of several outputs, each would want it."""
-        self.fresh = fresh
-        self.dtype = onnx_ir.DataType.FLOAT if output.dtype == "undefined" else _data_type(output.dtype)
-        self.nodes: list[onnx_ir.Node] = []
-        self.initializers: list[onnx_ir.Value] = []
+class Emit(Activations):
+    """The nodes and initializers of one operation."""
 
     def operation(self, op: Op, inputs: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
         """The value of `op` on `inputs`."""
@@ -106,24 +90,6 @@ class Emit:
             Transpose: lambda op, x: self._node("Transpose", x, perm=list(op.perm)),
         }
         return writers[type(op)](op, *inputs)
-
-    def initializer(self, suffix: str, array: NDArray, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
-        """A new constant, rounded to the type of the result (integers as they are)."""
-        name = self.fresh(f"{self.output.name}{suffix}")
-        if dtype is None and array.dtype.kind in "fV":
-            array = array.astype(self.dtype.numpy(), order="C")
-        tensor = onnx_ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=name)
-        value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        self.initializers.append(value)
-        return value
-
-    def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:
-        attrs = onnx_ir.convenience.convert_attributes(attributes)
-        name = self.name if not self.name or (self.heir and not self.nodes) else self.fresh(self.name)
-        shape = None if self.shape is None else onnx_ir.Shape(self.shape)
-        result = onnx_ir.Value(name=self.fresh(self.output.name), type=onnx_ir.TensorType(self.dtype), shape=shape)
-        self.nodes.append(onnx_ir.Node("", kind, inputs, attrs, outputs=[result], name=name))
-        return result
 
     def _constant(self, op: Constant) -> onnx_ir.Value:
         return self._node("Constant", value=onnx_ir.Tensor(np.asarray(op.array, order="C")))
@@ -223,35 +189,6 @@ class Emit:
         bounds = {".start": start, ".stop": stop, ".axis": 1}
         return self._node("Slice", x, *(self.initializer(end, np.array([at]), INT64) for end, at in bounds.items()))
 
-    def _clip(self, op: Clip, x: onnx_ir.Value) -> onnx_ir.Value:
-        bounds = {name: bound for name, bound in (("min", op.minimum), ("max", op.maximum)) if np.isfinite(bound)}
-        if self.opset < 11:
-            return self._node("Clip", x, **bounds)
-        ends = [self.initializer(f".{name}", np.array(bounds[name])) if name in bounds else None for name in ("min", "max")]
-        return self._node("Clip", x, *ends)
-
-    def _clip_channels(self, op: ClipChannels, x: onnx_ir.Value) -> onnx_ir.Value:
-        for kind, end in (("Max", op.minimum), ("Min", op.maximum)):
-            if np.isfinite(end).any():
-                x = self._node(kind, x, self.initializer(f".{kind.lower()}", self._by_channel(end)))
-        return x
-
-    def _gated(self, op: Gated, x: onnx_ir.Value) -> onnx_ir.Value:
-        if op.gate == "silu":
-            return self._node("Mul", x, self._node("Sigmoid", x))
-        if op.gate == "hardswish":
-            return self._node("HardSwish", x)
-        return self._node("Gelu", x, approximate="tanh" if op.gate == "gelu_tanh" else "none")
-
-    def _by_channel(self, constants: NDArray) -> NDArray:
-        assert self.output.rank is not None, "the frontend lifts constants of a known axis"
-        return constants.reshape(-1, *(1,) * (self.output.rank - 2))
-
-    def _prelu(self, op: PRelu, x: onnx_ir.Value) -> onnx_ir.Value:
-        if op.slope.shape == (1,):
-            return self._node("LeakyRelu", x, alpha=float(op.slope[0]))
-        return self._node("PRelu", x, self.initializer(".slope", self._by_channel(op.slope)))
-
     def _max_pool(self, op: MaxPool, x: onnx_ir.Value) -> onnx_ir.Value:
         dilations = {"dilations": list(op.dilation)} if max(op.dilation) > 1 else {}  # an attribute since opset 10
         pads, strides = _flat(op.padding), list(op.stride)
@@ -295,7 +232,3 @@ class Emit:
 def _flat(padding: Padding) -> list[int]:
     """All the befores, then all the afters."""
     return [before for before, _ in padding] + [after for _, after in padding]
-
-
-def _data_type(name: str) -> onnx_ir.DataType:
-    return onnx_ir.DataType[{"float32": "FLOAT", "float64": "DOUBLE"}.get(name, name.upper())]

@@ -57,7 +57,7 @@ def test_product_of_data_is_no_linear_operator(model):
 def test_quantised_kernel_is_named(model):
     body = "w = DequantizeLinear(q, s_scalar)  c = Conv(x, w)  y = BatchNormalization(c, g_4, b_4, m_4, var_4)"
     assert remaining(model(body, q=np.ones((4, 4, 3, 3), np.int8))) == [
-        "'y' (BatchNorm) after 'c' (DynamicConv): the kernel of 'c' is computed, by 'w' (DequantizeLinear)"
+        "'y' (BatchNorm) after 'c' (DynamicConv 4->4): the kernel of 'c' is computed, by 'w' (DequantizeLinear)"
     ]
     body = "w = DequantizeLinear(q, s_scalar)  y = Gemm(x, w)"
     assert remaining(model(body, x="N,4", q=np.ones((4, 4), np.int8))) == ["'y' (Gemm): 'w' is quantised"]
