@@ -15,81 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce, singledispatch
-from typing import NamedTuple
+from functools import reduce
 
 import numpy as np
 
-from repcompiler.algebra import add, broadcast, compose, float64, is_diagonal, known_zero, namespace, negate, pad_axis, regroup
+from repcompiler.algebra import add, compose, float64, is_diagonal, known_zero, namespace, negate, pad_axis, regroup
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, Identity, Linear, Op, Opaque, Padding, PRelu, Relu
+from repcompiler.ops import ClipChannels, Conv, Identity, Linear, Op, Padding, PRelu
+from repcompiler.passing import Activation, Gate, passing
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
-
-
-class Passing(NamedTuple):
-    """How x passes an activation in reserved channels."""
-
-    widened: Callable[[int, int], Op]
-    """The activation on so many channels of its own, and so many reserved ones behind them."""
-    odd_part: float = 0.0
-    """c where it takes two channels, f(x) - f(-x) = c x; 0 where x passes in one."""
-
-
-@singledispatch
-def passing(op: Op, inside: Interval) -> Passing:
-    """How what lies in the interval passes `op`; refuses where it does not."""
-    name = op.label if isinstance(op, Opaque) else op.kind
-    refuse(f"the skipped value does not pass {name}: f(x) - f(-x) is no multiple of x")
-
-
-@passing.register
-def _identity(op: Identity, inside: Interval) -> Passing:
-    return Passing(lambda own, reserved: op)
-
-
-@passing.register
-def _relu(op: Relu, inside: Interval) -> Passing:
-    """max(x, 0) = x for x >= 0, and max(x, 0) - max(-x, 0) = x for any x."""
-    return Passing(lambda own, reserved: op, 0.0 if inside[0] >= 0 else 1.0)
-
-
-@passing.register
-def _gated(op: Gated, inside: Interval) -> Passing:
-    """x g(x) + x g(-x) = x, for g(x) + g(-x) = 1."""
-    return Passing(lambda own, reserved: op, 1.0)
-
-
-@passing.register
-def _prelu(op: PRelu, inside: Interval) -> Passing:
-    """With a slope of one below zero as above."""
-    if inside[0] >= 0 and op.slope.shape == (1,):
-        return Passing(lambda own, reserved: op)
-    return Passing(lambda own, reserved: PRelu(_extended(broadcast(op.slope, own), reserved, 1.0)))
-
-
-@passing.register
-def _clip(op: Clip, inside: Interval) -> Passing:
-    """Within its bounds; else with bounds of its own, which are none."""
-    if op.minimum <= inside[0] and inside[1] <= op.maximum:
-        return Passing(lambda own, reserved: op)
-    least, most = np.array([op.minimum]), np.array([op.maximum])
-    return Passing(lambda own, reserved: _unbounded(broadcast(least, own), broadcast(most, own), reserved))
-
-
-@passing.register
-def _clip_channels(op: ClipChannels, inside: Interval) -> Passing:
-    return Passing(lambda own, reserved: _unbounded(op.minimum, op.maximum, reserved))
-
-
-def _unbounded(minimum: Array, maximum: Array, reserved: int) -> ClipChannels:
-    return ClipChannels(_extended(minimum, reserved, -np.inf), _extended(maximum, reserved, np.inf))
-
-
-def _extended(constants: Array, reserved: int, neutral: float) -> Array:
-    """One constant a channel, and `neutral` for those that are reserved."""
-    xp = namespace(constants)
-    return xp.concat([constants, xp.full((reserved,), neutral, dtype=constants.dtype, device=constants.device)])
 
 
 @dataclass(frozen=True)
@@ -100,10 +35,11 @@ class Layer:
     conv: Callable[[], Conv]
 
 
-def carried(x: Value, body: Sequence[Op], shortcut: Conv, outlined: bool = False) -> Expr:
+def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outlined: bool = False) -> Expr:
     """`body`, convolutions and activations on x one after the other, plus `shortcut`, as one chain; refuses where it is none.
 
-    The shortcut goes where fewest weights come of it.  `outlined`: only the shapes of the weights are right.
+    A tuple in the body is a gate: what precedes it times what its operations make of that.  The shortcut goes where fewest
+    weights come of it.  `outlined`: only the shapes of the weights are right.
     """
     convs, activations = _alternating(body, shortcut)
     if {len(conv.stride) for conv in convs} != {len(shortcut.stride)}:
@@ -119,29 +55,29 @@ def carried(x: Value, body: Sequence[Op], shortcut: Conv, outlined: bool = False
     for step in min(found, key=_weights):
         if isinstance(step, Identity):
             continue
-        op = step if isinstance(step, Op) else step.outline if outlined else step.conv()
+        op = step if not isinstance(step, Layer) else step.outline if outlined else step.conv()
         term = Linear(op.weight, op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
     assert isinstance(term, Expr)
     return term
 
 
 def _plan(
-    x: Value, convs: Sequence[Conv], activations: Sequence[Op], shortcut: Conv, place: int
-) -> Sequence[Layer | Op] | Refusal:
+    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int
+) -> Sequence[Layer | Activation] | Refusal:
     try:
         return list(_layers(x, convs, activations, shortcut, place))
     except Refusal as refusal:
         return refusal
 
 
-def _weights(plan: Sequence[Layer | Op]) -> int:
+def _weights(plan: Sequence[Layer | Activation]) -> int:
     return sum(int(step.outline.weight.size) for step in plan if isinstance(step, Layer))
 
 
-def _alternating(body: Sequence[Op], shortcut: Conv) -> tuple[list[Conv], list[Op]]:
+def _alternating(body: Sequence[Op | tuple[Op, ...]], shortcut: Conv) -> tuple[list[Conv], list[Activation]]:
     """Convolutions, and what stands between each two of them: identities fill the gaps."""
     convs: list[Conv] = []
-    activations: list[Op] = []
+    activations: list[Activation] = []
     channels = shortcut.in_channels
     plain = _dirac((1,) * len(shortcut.stride), ((0, 0),) * len(shortcut.stride))
     for op in (*body, None):
@@ -150,10 +86,14 @@ def _alternating(body: Sequence[Op], shortcut: Conv) -> tuple[list[Conv], list[O
             convs.append(op)
             channels = op.out_channels
             continue
+        before = activations[-1] if activations and len(convs) == len(activations) else None
+        if isinstance(op, tuple) and before is not None and not isinstance(before, Gate):
+            activations[-1] = Gate(op, before)
+            continue
         if len(convs) == len(activations):
             convs.append(_repeated(plain, channels))
         if op is not None:
-            activations.append(op)
+            activations.append(Gate(op) if isinstance(op, tuple) else op)
     return convs, activations
 
 
@@ -166,7 +106,9 @@ class Reserved:
     inside: Interval
 
 
-def _layers(x: Value, convs: Sequence[Conv], activations: Sequence[Op], shortcut: Conv, place: int) -> Iterator[Layer | Op]:
+def _layers(
+    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int
+) -> Iterator[Layer | Activation]:
     """The widened layers and activations, with the shortcut in layer `place`."""
     samples = _samples(convs, shortcut, place, x.spatial(len(shortcut.stride)))
     channels, inside = shortcut.in_channels, interval(x)  # of what is skipped
@@ -184,13 +126,18 @@ def _layers(x: Value, convs: Sequence[Conv], activations: Sequence[Op], shortcut
             yield _widened(conv, sample, held.pair, how.odd_part > 0, first=index == 0)
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
             one = Reserved(channels, 0.0, inside)
-            held = Reserved(2 * channels, how.odd_part, image(activation, [both])) if how.odd_part else one
+            held = Reserved(2 * channels, how.odd_part, image(_mapped(activation), [both])) if how.odd_part else one
         widened = how.widened(conv.out_channels, held.channels)
-        if isinstance(widened, (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
-            refuse(f"{widened.kind} has a constant a channel of axis 1, not of the last")
+        if isinstance(_mapped(widened), (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
+            refuse(f"{_mapped(widened).kind} has a constant a channel of axis 1, not of the last")
         yield widened
     sample = samples[-1] if place == len(convs) - 1 else _repeated(samples[-1], channels)
     yield _widened(convs[-1], sample, held.pair, False, last=True)
+
+
+def _mapped(activation: Activation) -> Op:
+    """What reserved channels meet of an activation: its gate is one for them."""
+    return activation.before if isinstance(activation, Gate) else activation
 
 
 def _widened(conv: Conv, sample: Conv, pair: float, doubled: bool, first: bool = False, last: bool = False) -> Layer:

@@ -27,6 +27,7 @@ from repcompiler.ops import (
     Frame,
     Gated,
     GlobalAvgPool,
+    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
@@ -222,6 +223,11 @@ def _prelu(op: PRelu, x: NDArray) -> NDArray:
 @meaning.register
 def _sigmoid(op: Sigmoid, x: NDArray) -> NDArray:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # which overflows nowhere
+
+
+@meaning.register
+def _hard_sigmoid(op: HardSigmoid, x: NDArray) -> NDArray:
+    return np.clip(op.alpha * x + op.beta, 0.0, 1.0)
 
 
 @meaning.register

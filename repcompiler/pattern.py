@@ -23,7 +23,7 @@ from repcompiler.ir import Expr, Node, Value
 from repcompiler.ops import Constant, Conv, Op, Select
 from repcompiler.region import Region, Scope, regions
 
-Captured = Value | Expr | Op | Region | tuple[Region | Op, ...]
+Captured = Value | Expr | Op | Region | tuple[Region | Op | tuple[Region | Op, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from repcompiler.ops import (
     Conv,
     Frame,
     GlobalAvgPool,
+    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
@@ -105,6 +106,7 @@ def _prelu(op: PRelu, operands: Sequence[Interval]) -> Interval:
 
 
 @image.register(Sigmoid)
+@image.register(HardSigmoid)
 @image.register(Softmax)
 def _share(op: Op, operands: Sequence[Interval]) -> Interval:
     return 0.0, 1.0

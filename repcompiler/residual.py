@@ -6,20 +6,39 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import Clip, ClipChannels, Gated, Mul, Op, Opaque, PRelu, Relu, Sigmoid
+from repcompiler.ops import (
+    Clip,
+    ClipChannels,
+    Gated,
+    GlobalAvgPool,
+    HardSigmoid,
+    Mul,
+    Op,
+    Opaque,
+    PRelu,
+    Relu,
+    Scale,
+    Sigmoid,
+)
 from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
 LENGTH = 16
 """Operations a chain may be long."""
-ACTIVATIONS = (Clip, ClipChannels, Gated, PRelu, Relu, Sigmoid)
-SMOOTH = frozenset(("elu", "celu", "selu", "mish", "softplus", "softsign", "tanh", "hardsigmoid", "logsigmoid"))
+ACTIVATIONS = (Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid)
+SMOOTH = frozenset(("elu", "celu", "selu", "mish", "softplus", "softsign", "tanh", "logsigmoid"))
 """Functions of one number that stay opaque: of these it is told why nothing is carried through them."""
 
-Chain = tuple[Region | Op, ...]
-"""Linear operations, each a region of one step, and activations, innermost first."""
+Step = Region | Op | tuple[Region | Op, ...]
+Chain = tuple[Step, ...]
+"""Linear operations, each a region of one step, and activations, innermost first.
+
+A tuple of them is a gate: what precedes it is multiplied by what they make of that.
+"""
 
 
 class ChainPattern(Pattern):
@@ -86,16 +105,68 @@ def chains(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]
             return
 
 
-def _step(node: Node, scope: Scope) -> tuple[Region | Op, Value, Interior] | None:
+def _step(node: Node, scope: Scope) -> tuple[Step, Value, Interior] | None:
     """What a node does to one value, that value, and the values between."""
+    whole = _gelu(node)
+    if whole is not None:
+        return Gated("gelu"), *whole
     step = scope.step(node)
     if step is not None:
         return Region(node.inputs[0], (step,)), node.inputs[0], ()
     if isinstance(node.op, ACTIVATIONS) or (isinstance(node.op, Opaque) and node.op.label.lower() in SMOOTH):
         return node.op, node.inputs[0], ()
     if isinstance(node.op, Mul):
-        for x, gate in (node.inputs, node.inputs[::-1]):
-            maker = gate.producer
-            if maker is not None and isinstance(maker.op, Sigmoid) and maker.inputs[0] is x:
-                return Gated("silu"), x, (gate,)
+        orders = (node.inputs, node.inputs[::-1])
+        return next((found for x, gate in orders if (found := _gate(x, gate, scope)) is not None), None)
     return None
+
+
+def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Step, Value, Interior] | None:
+    """x times `gate`, if that is made of x alone: number by number in an activation, or by means over all pixels."""
+    steps: tuple[Region | Op, ...] = ()
+    interior: Interior = ()
+    value = gate
+    while value is not x and len(steps) < LENGTH:
+        node = value.producer
+        if node is not None and isinstance(node.op, GlobalAvgPool):
+            found: tuple[Step, Value, Interior] | None = node.op, node.inputs[0], ()
+        else:
+            found = None if node is None else _step(node, scope)
+        if found is None:
+            return None
+        step, earlier, inside = found
+        if isinstance(step, tuple):
+            return None
+        steps, interior, value = (step, *steps), (*interior, value, *inside), earlier
+    if value is not x or not steps:
+        return None
+    if isinstance(steps[0], GlobalAvgPool):
+        return steps, x, interior
+    if len(steps) == 1 and isinstance(steps[0], (Sigmoid, HardSigmoid)):
+        name = "silu" if isinstance(steps[0], Sigmoid) else "hardswish"
+        return (Gated(name), x, interior) if isinstance(steps[0], Sigmoid) or steps[0] == HardSigmoid(1 / 6, 0.5) else None
+    return None
+
+
+def _gelu(node: Node) -> tuple[Value, Interior] | None:
+    """x and the values between, where a node completes 0.5 (x (1 + erf(sqrt(0.5) x)))."""
+    half = _of(node, Scale, 0.5, 0.0)
+    product = half and half[0].producer
+    if not half or product is None or not isinstance(product.op, Mul):
+        return None
+    for x, factor in (product.inputs, product.inputs[::-1]):
+        one = factor.producer and _of(factor.producer, Scale, 1.0, 1.0)
+        erf = one and one[0].producer
+        if one and erf and isinstance(erf.op, Opaque) and erf.op.label == "Erf":
+            inner = erf.inputs[0].producer and _of(erf.inputs[0].producer, Scale, 0.5**0.5, 0.0)
+            if inner and inner[0] is x:
+                return x, (half[0], factor, one[0], erf.inputs[0])
+    return None
+
+
+def _of(node: Node, kind: type[Scale], scale: float, shift: float) -> tuple[Value] | None:
+    """The operand of a node that scales and shifts all numbers alike, to the precision of a float32."""
+    op = node.op
+    if not isinstance(op, kind) or op.channels != 1:
+        return None
+    return (node.inputs[0],) if np.allclose([op.scale[0], op.shift[0]], [scale, shift], rtol=1e-6, atol=0) else None

@@ -262,10 +262,10 @@ class Rewriter:
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
         return self.objective.of_term(term, root.output.typical or root.output.shape)
 
-    def _resolve(self, captured: Captured, match: Match) -> Value | Expr | Op | tuple[Op, ...]:
+    def _resolve(self, captured: Captured, match: Match) -> Any:
         """A region as one convolution, in the light of all others on its source; anything else as it is."""
         if isinstance(captured, tuple):
-            return tuple(self._seen(part, match) if isinstance(part, Region) else part for part in captured)
+            return tuple(self._resolve(part, match) for part in captured)
         return self._seen(captured, match) if isinstance(captured, Region) else captured
 
     def _seen(self, region: Region, match: Match) -> Conv:

@@ -20,6 +20,7 @@ from repcompiler.ops import (
     Conv,
     Gated,
     GlobalAvgPool,
+    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
@@ -37,7 +38,7 @@ from repcompiler.structure import distinct
 
 Index = tuple[int, ...]
 
-ALIKE = (AvgPool, Clip, Gated, GlobalAvgPool, Identity, MaxPool, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
+ALIKE = (AvgPool, Clip, Gated, GlobalAvgPool, HardSigmoid, Identity, MaxPool, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
 """Operations on one value that a choice of channels passes."""
 
 

@@ -41,6 +41,7 @@ CASES = {
     "Gated, GELU by tanh": (ops.Gated("gelu_tanh"), [IMAGE]),
     "Gated, HardSwish": (ops.Gated("hardswish"), [IMAGE]),
     "GlobalAvgPool": (ops.GlobalAvgPool(), [IMAGE]),
+    "HardSigmoid": (ops.HardSigmoid(1 / 6, 0.5), [IMAGE]),
     "Identity": (ops.Identity(), [IMAGE]),
     "Linear": (random_linear(rng, 8, 3), [IMAGE]),
     "Linear of vectors": (random_linear(rng, 8, 3), [(2, 8)]),

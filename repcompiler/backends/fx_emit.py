@@ -27,6 +27,7 @@ from repcompiler.ops import (
     Frame,
     Gated,
     GlobalAvgPool,
+    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
@@ -112,6 +113,9 @@ class Emit(Writer):
                 return self.graph.call_function(F.prelu, (x[0], self._parameter("slope", op.slope)))
             case Sigmoid():
                 return self.graph.call_function(torch.sigmoid, (x[0],))
+            case HardSigmoid():
+                assert op == HardSigmoid(1 / 6, 0.5), "torch has no other"
+                return self.graph.call_function(F.hardsigmoid, (x[0],))
             case Softmax():
                 return self.graph.call_function(torch.softmax, (x[0], op.axis))
             case Mul():

@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
-from repcompiler.ops import Clip, Gated, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, HardSigmoid, PRelu, Relu, Resize, SpaceToDepth
 
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
@@ -77,6 +77,7 @@ MODULES: Readers = {
     nn.LeakyReLU: (lambda m: _slope(m.negative_slope), None),
     nn.SiLU: (lambda m: Gated("silu"), None),
     nn.GELU: (lambda m: _gelu(m.approximate), None),
+    nn.Hardsigmoid: (lambda m: HardSigmoid(1 / 6, 0.5), None),
     nn.Hardswish: (lambda m: Gated("hardswish"), None),
     nn.PReLU: (lambda m: PRelu(floating(m.weight)), None),
     nn.PixelUnshuffle: (lambda m: _blocks(m.downscale_factor), 4),
@@ -120,6 +121,10 @@ def _silu(c: Context, x: Any, inplace: Any = False) -> Lifted:
 
 def _hardswish(c: Context, x: Any, inplace: Any = False) -> Lifted:
     return Gated("hardswish"), (tensor(x),)
+
+
+def _hardsigmoid(c: Context, x: Any, inplace: Any = False) -> Lifted:
+    return HardSigmoid(1 / 6, 0.5), (tensor(x),)
 
 
 def _gaussian(c: Context, x: Any, approximate: Any = "none") -> Lifted:
@@ -187,6 +192,7 @@ ATEN: Mapping[str, Entry] = {
     **dict.fromkeys(("hardtanh", "hardtanh_"), _hardtanh),
     **dict.fromkeys(("leaky_relu", "leaky_relu_"), _leaky_relu),
     **dict.fromkeys(("silu", "silu_"), _silu),
+    **dict.fromkeys(("hardsigmoid", "hardsigmoid_"), _hardsigmoid),
     **dict.fromkeys(("hardswish", "hardswish_"), _hardswish),
     "gelu": _gaussian,
     "pixel_unshuffle": _pixel_unshuffle,

@@ -22,6 +22,7 @@ from repcompiler.ops import (
     Concat,
     Conv,
     Gated,
+    HardSigmoid,
     Identity,
     Linear,
     Mul,
@@ -47,6 +48,9 @@ ELEMENTWISE = frozenset((
 ))
 # fmt: on
 """Modules, functions and methods that keep the shape and type of a floating-point tensor."""
+
+ALIKE = (BatchNorm, Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Scale, Sigmoid, Softmax)
+"""Operations whose result has the extents of the operand."""
 
 BINARY = frozenset(("add", "iadd", "sub", "isub", "mul", "imul", "multiply", "truediv", "itruediv", "div", "divide"))
 """Functions and methods whose operands broadcast."""
@@ -208,7 +212,9 @@ def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (first[0], None, *first[2:])
     if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):
         return broadcast(known)
-    return first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, Gated, PRelu, Sigmoid, Softmax)) else None
+    return (
+        first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, Gated, HardSigmoid, PRelu, Sigmoid, Softmax)) else None
+    )
 
 
 def _keeps_pixels(op: Conv) -> bool:

@@ -33,6 +33,7 @@ from repcompiler.ops import (
     Clip,
     Gated,
     GlobalAvgPool,
+    HardSigmoid,
     Identity,
     MaxPool,
     Op,
@@ -52,7 +53,21 @@ LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
 CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
-PASSES_ON = (Clip, Gated, GlobalAvgPool, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Sigmoid, Softmax, SpaceToDepth)
+PASSES_ON = (
+    Clip,
+    Gated,
+    GlobalAvgPool,
+    HardSigmoid,
+    Identity,
+    MaxPool,
+    Opaque,
+    PRelu,
+    Relu,
+    Resize,
+    Sigmoid,
+    Softmax,
+    SpaceToDepth,
+)
 """What has the type of its operand."""
 
 

@@ -12,7 +12,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_channels import per_channel
 from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
-from repcompiler.ops import Clip, Gated, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, HardSigmoid, PRelu, Relu, Resize, SpaceToDepth
 
 
 def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -23,6 +23,11 @@ def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 def hard_swish(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """x clip(x / 6 + 1/2, 0, 1)."""
     return Lifted(Gated("hardswish"), (lift.data(node),))
+
+
+def hard_sigmoid(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """clip(alpha x + beta, 0, 1)."""
+    return Lifted(HardSigmoid(attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)), (lift.data(node),))
 
 
 def gelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -14,7 +14,17 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_gates as gates
-from repcompiler.frontends.onnx_activations import clip, gelu, hard_swish, leaky_relu, prelu, relu, resize, space_to_depth
+from repcompiler.frontends.onnx_activations import (
+    clip,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    prelu,
+    relu,
+    resize,
+    space_to_depth,
+)
 from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
 from repcompiler.frontends.onnx_lift import (
     FLOATS,
@@ -189,6 +199,7 @@ OPERATORS: dict[str, Operator] = {
     "CastLike": _cast_like,
     "Clip": clip,
     "Gelu": gelu,
+    "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "Concat": _either(concat, gates.stack),
     "Constant": _constant,

@@ -54,6 +54,14 @@ class Sigmoid(Op):
 
 
 @dataclass(frozen=True)
+class HardSigmoid(Op):
+    """min(max(alpha x + beta, 0), 1)."""
+
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
 class Softmax(Op):
     """exp(x) over its sum along `axis`."""
 

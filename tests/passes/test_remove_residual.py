@@ -1,3 +1,4 @@
+import math
 from inspect import cleandoc
 from itertools import pairwise
 
@@ -6,18 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     BatchNorm,
     Clip,
     ClipChannels,
     Conv,
     Gated,
+    GlobalAvgPool,
+    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
     Mul,
     PRelu,
     Relu,
+    Scale,
     Sigmoid,
     Sum,
 )
@@ -27,6 +32,7 @@ from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.printer import render
+from repcompiler.rewriter import Rewriter
 from repcompiler.testing import build, check_pass, opaque, random_batch_norm, random_conv, random_linear
 
 IMAGE = (None, 4, None, None)
@@ -330,3 +336,65 @@ def test_any_block_becomes_one_chain_or_stays(block):
     if any(step.rule == "remove_residual" for step in log.steps):
         assert not any(isinstance(node.op, (Sum, Linear)) for node in graph.nodes)
     assert not any(isinstance(node.op, BatchNorm) and node.op.channels != 4 for node in graph.nodes)
+
+
+def squeezed(rng, x, channels, sigmoid):
+    """Squeeze and excitation."""
+    reduced = Relu()(random_conv(rng, channels, 2, 1)(GlobalAvgPool()(x)))
+    return Mul()(x, sigmoid(random_conv(rng, 2, channels, 1)(reduced)))
+
+
+@pytest.mark.parametrize("sigmoid", [Sigmoid(), HardSigmoid(1 / 6, 0.5)], ids=["sigmoid", "hard sigmoid"])
+@pytest.mark.parametrize("activation", [Relu(), Gated("silu"), Clip(0.0, 6.0), None], ids=lambda op: op and op.kind)
+def test_a_gate_is_one_for_what_is_carried_and_does_not_see_it(rng, sigmoid, activation):
+    def block(x):
+        hidden = same(rng, 4, 6)(x)
+        hidden = hidden if activation is None else activation(hidden)
+        return Add(same(rng, 6, 4)(squeezed(rng, hidden, 6, sigmoid)), x)
+
+    graph = build(block, x=IMAGE)
+    check_pass(RULES, graph)
+    assert not any(isinstance(node.op, Sum) for node in graph.nodes)
+    assert (
+        next(node.op.out_channels for node in graph.topological() if isinstance(node.op, Conv))
+        == {
+            Relu: 14,
+            Gated: 14,
+            Clip: 10,
+            type(None): 10,
+        }[type(activation)]
+    )
+
+
+def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
+    def block(x):
+        hidden = Relu()(same(rng, 4, 6)(x))
+        gate = Relu()(random_conv(rng, 6, 6, 1)(GlobalAvgPool()(hidden)))
+        return Add(same(rng, 6, 4)(Mul()(hidden, gate)), x)
+
+    log = check_pass(RULES, build(block, x=IMAGE))
+    assert not log.steps
+    assert "it cannot be made one for the skipped value" in log.declined[0].reason
+
+
+def test_hard_swish_and_gelu_as_they_are_exported(rng):
+    """x clip(x / 6 + 1/2, 0, 1), and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
+    erf = opaque("Erf", np.vectorize(math.erf, otypes=[np.float64]))
+
+    def constant(scale, shift=0.0):
+        return Scale(np.array([scale], np.float32), np.array([shift], np.float32))
+
+    def hard_swish(x):
+        return Mul()(x, HardSigmoid(1 / 6, 0.5)(x))
+
+    def gelu(x):
+        return constant(0.5)(Mul()(x, constant(1.0, 1.0)(erf(constant(math.sqrt(0.5))(x)))))
+
+    for activation, name in ((hard_swish, "HardSwish"), (gelu, "GELU")):
+
+        def block(x, activation=activation):
+            return Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x)
+
+        graph = build(block, x=IMAGE)
+        Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
+        assert kinds(graph) == ["Conv", name, "Conv"]
