@@ -117,7 +117,9 @@ class Explanation:
 
     def _of_join(self, node: Node) -> tuple[str, str]:
         """Why the branches of a sum or concatenation are not one: (reason, rule)."""
-        if refusal := self._refusal(node, lambda inside: True):
+        refusal = self._refusal(node, lambda inside: True)
+        dear = refusal is not None and refusal.ground == "cost" and not all(map(_is_linear, self._inside(refusal)))
+        if refusal is not None and not dear:
             return self._told(refusal)
         chains = [self._chain(value) for value in node.inputs]
         starts = dict.fromkeys(chain[-1] for chain in chains)
@@ -130,7 +132,9 @@ class Explanation:
         for start, end in permutations(starts, 2):
             if self._leads(start, end):
                 branch = "the skip connection" if isinstance(node.op, ops.Sum) else "a branch"
-                return f"{branch} crosses {_made(self._fence(start, end))}", ""
+                carried, rule = self._told(refusal) if refusal is not None else ("", "")
+                tail = f"; carried through, {carried}" if carried else ""
+                return f"{branch} crosses {_made(self._fence(start, end))}{tail}", rule
         return f"its branches start at different values: {listed(list(map(_made, starts)))}", ""
 
     def _chain(self, value: Value) -> list[Value]:

@@ -50,7 +50,7 @@ def producers(node):
 
 
 @pytest.mark.parametrize(
-    ("name", "objective"), [*((name, "latency") for name in NETWORKS), ("mobilenetv2_050", "plain"), ("densenet", "plain")]
+    ("name", "objective"), [*((name, "latency") for name in NETWORKS), ("shufflenet_v2_x0_5", "plain"), ("densenet", "plain")]
 )
 def test_every_pair_that_remains_has_exactly_one_reason(name, objective, randomise):
     model = randomise(NETWORKS[name](name))
@@ -85,7 +85,8 @@ def test_names_are_the_paths_of_modules():
             nn.init.normal_(part.weight)
     repcompiler.compile(model, torch.randn(1, 3, 64, 64), report=report, verify=False)
     assert str(report.remaining[0]) == (
-        "'layer1.0.iadd' (Add) after 'layer1.0.conv2' (Conv 64->64 3x3): the skip connection crosses 'layer1.0.act1' (Relu)"
+        "'layer1.0.iadd' (Add) after 'layer1.0.conv2' (Conv 64->64 3x3): the skip connection crosses 'layer1.0.act1' (Relu); "
+        "carried through, it would cost more (latency 0.000653 -> 0.00128)"
     )
     named = dict(model.named_modules())
     assert all(isinstance(named[value], nn.Conv2d) for line in report.remaining for value, _ in line.after)
