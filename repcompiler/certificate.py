@@ -29,6 +29,7 @@ from repcompiler.ops import (
     Subsample,
 )
 from repcompiler.pattern import Captured, Match
+from repcompiler.ranges import interval
 from repcompiler.refusal import refuse
 
 NDArray = np.ndarray[Any, Any]
@@ -50,7 +51,8 @@ def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Va
     arrays: Arrays = {}
     for captured in match.captures.values():
         for source, read_by in _sources(captured, part, ops):
-            arrays.setdefault(source, rng.standard_normal(_probe_shape(source, ops, read_by)))
+            image = rng.standard_normal(_probe_shape(source, ops, read_by))
+            arrays.setdefault(source, np.clip(image, *interval(source)))  # what it can be: a rewrite may count on that
     try:
         shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
         for value in match.rest:

@@ -398,3 +398,14 @@ def test_hard_swish_and_gelu_as_they_are_exported(rng):
         graph = build(block, x=IMAGE)
         Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
         assert kinds(graph) == ["Conv", name, "Conv"]
+
+
+def test_each_rewrite_is_checked_by_itself_on_numbers_that_can_be_there(rng):
+    def block(x):
+        x = Relu()(x)
+        return Add(same(rng, 6, 4)(Relu()(same(rng, 4, 6)(x))), x)
+
+    graph = build(block, x=IMAGE)
+    log = Rewriter(graph, RULES, OBJECTIVES["plain"], certified=True).run()
+    assert [step.rule for step in log.steps] == ["remove_residual"]
+    assert weights(graph) == [(6 + 4, 4, 3, 3), (4, 6 + 4, 3, 3)]
