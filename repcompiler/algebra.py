@@ -93,9 +93,8 @@ def _scale_rows(weight: Array, t: Array) -> Array:
 
 def _scale_columns(weight: Array, t: Array, groups: int) -> Array:
     """A kernel (rows, columns/groups, *k) times t (columns,): the columns of a group are those of its rows alone."""
-    xp = namespace(weight)
-    factors = xp.reshape(t, (groups, 1, -1) + (1,) * (weight.ndim - 2))
-    return xp.reshape(xp.reshape(weight, (groups, -1, *weight.shape[1:])) * factors, weight.shape)
+    factors = namespace(t).reshape(t, (groups, 1, -1) + (1,) * (weight.ndim - 2))
+    return namespace(t).reshape(_split(weight, groups) * factors, weight.shape)
 
 
 def constant_response(op: Conv | Linear, s: Array) -> Array:
@@ -182,9 +181,8 @@ def compose(first: Conv, second: Conv, size: Sequence[int | None] | None = None)
         weight = namespace(weight).reshape(weight, (second.out_channels, *weight.shape[2:]))
     bias = constant_response(second, float64(first.bias)) + float64(second.bias)
     stride = tuple(s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True))
-    padding = tuple(
-        (p1[0] + p2[0] * s1, p1[1] + p2[1] * s1) for p1, p2, s1 in zip(first.padding, second.padding, first.stride, strict=True)
-    )
+    strides = zip(first.padding, second.padding, first.stride, strict=True)
+    padding = tuple((p1[0] + p2[0] * s1, p1[1] + p2[1] * s1) for p1, p2, s1 in strides)
     dilation = tuple(d if k > 1 else 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
     return Conv(weight, bias, stride, padding, dilation, groups)
 

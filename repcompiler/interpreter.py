@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import repcompiler.meaning_activations  # noqa: F401 - registers what activations mean
 from repcompiler.ir import Graph, Value
 from repcompiler.meaning import meaning, wide
 from repcompiler.ops import Op, Opaque

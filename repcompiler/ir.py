@@ -10,7 +10,7 @@ those constants were read from are kept beside the inputs as `Node.parameters`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -175,32 +175,6 @@ class Graph:
                 if value.producer is not None and self.is_dead(value.producer):
                     pending.append(value.producer)
         return gone
-
-    def set_aside(self, read: Callable[[Node], Sequence[Value]]) -> None:
-        """Take out the nodes that only the document still reads: their readers' operations know what they compute.
-
-        `read` says what the document's form of a node reads.
-        """
-        wanted = {value for node in self.nodes for value in read(node)}
-        aside: set[Node] = set()
-        for node in reversed(self.topological()):
-            if self.is_dead(node) and not wanted.isdisjoint(node.outputs):
-                aside.add(node)
-                del self.nodes[node]
-                for value in dict.fromkeys((*node.inputs, *node.parameters)):
-                    del value.uses[node]
-        for node in self.nodes:
-            implied: dict[Node, None] = {}
-            consulted: dict[Value, None] = {}
-            pending = [value for value in read(node) if value not in node.inputs and value not in node.parameters]
-            while pending:
-                value = pending.pop()
-                if value.producer not in aside:
-                    consulted[value] = None
-                elif value.producer not in implied:
-                    implied[value.producer] = None
-                    pending += (*value.producer.inputs, *value.producer.parameters)
-            node.implied, node.consulted = tuple(implied), tuple(consulted)
 
     def is_bereft(self, node: Node) -> bool:
         """Whether the document's form of `node` reads what is gone."""

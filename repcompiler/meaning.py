@@ -5,10 +5,9 @@ Written for clarity and independent of `repcompiler.algebra`: it is the referenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce, singledispatch
 from itertools import product
-from math import erf
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,13 @@ from repcompiler.interpolation import weights
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
-    Clip,
-    ClipChannels,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     DynamicConv,
     Frame,
-    Gated,
     GlobalAvgPool,
-    HardSigmoid,
     Identity,
     Linear,
     MaxPool,
@@ -35,14 +30,10 @@ from repcompiler.ops import (
     Op,
     Pad,
     Padding,
-    PRelu,
-    Relu,
     Reshape,
     Resize,
     Scale,
     Select,
-    Sigmoid,
-    Softmax,
     SpaceToDepth,
     Stack,
     Subsample,
@@ -81,7 +72,7 @@ def _conv(op: Conv, x: NDArray) -> NDArray:
         window = window.reshape(*window.shape[:3], -1)
         matrix = _at(rows, tap)
         flat += matrix[None, :, :, 0, None] * window if per_group == 1 else np.matmul(matrix, window)
-    return result.reshape(x.shape[0], op.out_channels, *out) + _channels(wide(op.bias), x.ndim)
+    return result.reshape(x.shape[0], op.out_channels, *out) + by_channel(wide(op.bias), x.ndim)
 
 
 @meaning.register
@@ -109,7 +100,7 @@ def _conv_transpose(op: ConvTranspose, x: NDArray) -> NDArray:
         target += part
     result = result.reshape(x.shape[0], op.out_channels, *full)
     crop = tuple((-before, -after) for before, after in op.padding)
-    return _pad(result, crop) + _channels(wide(op.bias), x.ndim)
+    return _pad(result, crop) + by_channel(wide(op.bias), x.ndim)
 
 
 @meaning.register
@@ -119,7 +110,7 @@ def _linear(op: Linear, x: NDArray) -> NDArray:
 
 @meaning.register
 def _batch_norm(op: BatchNorm, x: NDArray) -> NDArray:
-    mean, var, gamma, beta = (_channels(wide(array), x.ndim) for array in (op.mean, op.var, op.gamma, op.beta))
+    mean, var, gamma, beta = (by_channel(wide(array), x.ndim) for array in (op.mean, op.var, op.gamma, op.beta))
     return (x - mean) / np.sqrt(var + op.eps) * gamma + beta
 
 
@@ -147,7 +138,7 @@ def _pad_op(op: Pad, x: NDArray) -> NDArray:
 @meaning.register
 def _frame(op: Frame, x: NDArray) -> NDArray:
     inside = _pad(np.ones_like(x, bool), op.padding)
-    return np.where(inside, _pad(x, op.padding), _channels(wide(op.value), x.ndim))
+    return np.where(inside, _pad(x, op.padding), by_channel(wide(op.value), x.ndim))
 
 
 @meaning.register
@@ -185,55 +176,6 @@ def _reshape(op: Reshape, x: NDArray) -> NDArray:
 @meaning.register
 def _transpose(op: Transpose, x: NDArray) -> NDArray:
     return x.transpose(op.perm)
-
-
-@meaning.register
-def _relu(op: Relu, x: NDArray) -> NDArray:
-    return np.maximum(x, 0.0)
-
-
-@meaning.register
-def _clip(op: Clip, x: NDArray) -> NDArray:
-    return np.minimum(np.maximum(x, op.minimum), op.maximum)
-
-
-@meaning.register
-def _clip_channels(op: ClipChannels, x: NDArray) -> NDArray:
-    return np.minimum(np.maximum(x, _channels(wide(op.minimum), x.ndim)), _channels(wide(op.maximum), x.ndim))
-
-
-@meaning.register
-def _gated(op: Gated, x: NDArray) -> NDArray:
-    return x * GATES[op.gate](x)
-
-
-GATES: dict[str, Callable[[NDArray], NDArray]] = {
-    "silu": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
-    "gelu": lambda x: 0.5 * (1 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0))),
-    "gelu_tanh": lambda x: 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    "hardswish": lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0),
-}
-
-
-@meaning.register
-def _prelu(op: PRelu, x: NDArray) -> NDArray:
-    return np.where(x < 0, _channels(wide(op.slope), x.ndim) * x, x)
-
-
-@meaning.register
-def _sigmoid(op: Sigmoid, x: NDArray) -> NDArray:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))  # which overflows nowhere
-
-
-@meaning.register
-def _hard_sigmoid(op: HardSigmoid, x: NDArray) -> NDArray:
-    return np.clip(op.alpha * x + op.beta, 0.0, 1.0)
-
-
-@meaning.register
-def _softmax(op: Softmax, x: NDArray) -> NDArray:
-    powers = np.exp(x - x.max(axis=op.axis, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=op.axis, keepdims=True))
 
 
 @meaning.register
@@ -307,5 +249,6 @@ def _pad(x: NDArray, padding: Padding) -> NDArray:
     return _at(x, [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents])
 
 
-def _channels(vector: NDArray, rank: int) -> NDArray:
+def by_channel(vector: NDArray, rank: int) -> NDArray:
+    """One number for each channel of a result of `rank` axes."""
     return vector.reshape(-1, *(1,) * (rank - 2))

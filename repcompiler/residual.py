@@ -10,26 +10,12 @@ import numpy as np
 
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import (
-    Clip,
-    ClipChannels,
-    Gated,
-    GlobalAvgPool,
-    HardSigmoid,
-    Mul,
-    Op,
-    Opaque,
-    PRelu,
-    Relu,
-    Scale,
-    Sigmoid,
-)
+from repcompiler.ops import ACTIVATIONS, Gated, GlobalAvgPool, HardSigmoid, Mul, Op, Opaque, Scale, Sigmoid
 from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
 LENGTH = 16
 """Operations a chain may be long."""
-ACTIVATIONS = (Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid)
 SMOOTH = frozenset(("elu", "celu", "selu", "mish", "softplus", "softsign", "tanh", "logsigmoid"))
 """Functions of one number that stay opaque: of these it is told why nothing is carried through them."""
 

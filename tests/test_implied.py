@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from repcompiler.implied import set_aside
 from repcompiler.ir import Graph, Value
 from repcompiler.ops import Opaque, Relu, Reshape
 from repcompiler.testing import random_conv
@@ -21,7 +22,7 @@ def _graph():
     g.add(Opaque("Size"), [r], [u], origin=[r])
     g.add(Opaque("Shape"), [x], [d], origin=[x])
     g.add(Reshape((0, -1)), [c], [y], origin=[c, t, u])
-    g.set_aside(lambda node: node.origin)
+    set_aside(g, lambda node: node.origin)
     g.check()
     return g
 

@@ -17,23 +17,18 @@ from repcompiler.frontends.fx_arithmetic import Context, Entry, Extent, Extents,
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ops import (
+    ACTIVATIONS,
     BatchNorm,
-    Clip,
     Concat,
     Conv,
-    Gated,
-    HardSigmoid,
     Identity,
     Linear,
     Mul,
     Op,
     Opaque,
-    PRelu,
-    Relu,
     Reshape,
     Scale,
     Select,
-    Sigmoid,
     Softmax,
     Sum,
     Transpose,
@@ -49,7 +44,7 @@ ELEMENTWISE = frozenset((
 # fmt: on
 """Modules, functions and methods that keep the shape and type of a floating-point tensor."""
 
-ALIKE = (BatchNorm, Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Scale, Sigmoid, Softmax)
+ALIKE = (*ACTIVATIONS, BatchNorm, Identity, Scale, Softmax)
 """Operations whose result has the extents of the operand."""
 
 BINARY = frozenset(("add", "iadd", "sub", "isub", "mul", "imul", "multiply", "truediv", "itruediv", "div", "divide"))
@@ -212,9 +207,7 @@ def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (first[0], None, *first[2:])
     if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):
         return broadcast(known)
-    return (
-        first if isinstance(op, (Identity, BatchNorm, Scale, Relu, Clip, Gated, HardSigmoid, PRelu, Sigmoid, Softmax)) else None
-    )
+    return first if isinstance(op, ALIKE) else None
 
 
 def _keeps_pixels(op: Conv) -> bool:

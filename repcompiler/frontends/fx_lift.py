@@ -27,22 +27,18 @@ from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, float
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
+from repcompiler.implied import set_aside
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import (
+    ACTIVATIONS,
     Array,
-    Clip,
-    Gated,
     GlobalAvgPool,
-    HardSigmoid,
     Identity,
     MaxPool,
     Op,
     Opaque,
-    PRelu,
-    Relu,
     Reshape,
     Resize,
-    Sigmoid,
     Softmax,
     SpaceToDepth,
 )
@@ -53,21 +49,7 @@ LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
 CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
-PASSES_ON = (
-    Clip,
-    Gated,
-    GlobalAvgPool,
-    HardSigmoid,
-    Identity,
-    MaxPool,
-    Opaque,
-    PRelu,
-    Relu,
-    Resize,
-    Sigmoid,
-    Softmax,
-    SpaceToDepth,
-)
+PASSES_ON = (*ACTIVATIONS, GlobalAvgPool, Identity, MaxPool, Opaque, Resize, Softmax, SpaceToDepth)
 """What has the type of its operand."""
 
 
@@ -78,7 +60,7 @@ def lift(model: fx.GraphModule) -> Graph:
         for path, region in regions(model):
             Lift(region, f"{path}/" if path else "", graph).run()
     made = {value.origin: value for node in graph.nodes for value in node.outputs}
-    graph.set_aside(lambda node: [made[operand] for operand in node.origin.all_input_nodes if operand in made])
+    set_aside(graph, lambda node: [made[operand] for operand in node.origin.all_input_nodes if operand in made])
     return graph
 
 

@@ -124,7 +124,23 @@ def only_shapes(seen: Observations) -> Shapes:
     return {key: next(iter(found.shapes)) for key, found in seen.items() if len(found.shapes) == 1}
 
 
-class Recorder(fx.Interpreter):
+class Executor(fx.Interpreter):
+    """Hands lists over as lists, as the code that fx generates does: some models write into what they are given."""
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return tuple(map(_mutable, args)), {name: _mutable(value) for name, value in kwargs.items()}
+
+
+def _mutable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _mutable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_mutable, value))
+    return tuple(map(_mutable, value)) if type(value) is tuple else value
+
+
+class Recorder(Executor):
     """Runs a region and notes, for each operation, the shape of its result and which of its operands it wrote into."""
 
     def __init__(self, modules: nn.Module, graph: fx.Graph, path: str, seen: Observations) -> None:
@@ -162,7 +178,7 @@ class Program:
     def run(self, values: Values) -> list[torch.Tensor]:
         """The tensors the model returns, flat.  It may write into what it is given."""
         with torch.no_grad():
-            return outputs_of(fx.Interpreter(self.modules, graph=self.graph).run(*values, enable_io_processing=False))
+            return outputs_of(Executor(self.modules, graph=self.graph).run(*values, enable_io_processing=False))
 
     def observe(self, values: Values) -> tuple[list[torch.Tensor], Observations]:
         """The tensors the model returns, and what is seen in all its regions."""

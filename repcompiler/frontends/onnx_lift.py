@@ -17,6 +17,7 @@ from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_shapes
 from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
 from repcompiler.frontends.onnx_shapes import UNDEFINED
+from repcompiler.implied import set_aside
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
 from repcompiler.refusal import Refusal, refuse
@@ -89,7 +90,7 @@ class Lift:
         for node in source:
             self.node(node)
         self.graph.outputs = [self.declare(value) for value in source.outputs]
-        self.graph.set_aside(lambda node: [self.declare(value) for value in inputs_of(node.origin)])
+        set_aside(self.graph, lambda node: [self.declare(value) for value in inputs_of(node.origin)])
         return self.graph
 
     def declare(self, source: onnx_ir.Value) -> Value:

@@ -5,13 +5,24 @@ Kernels are written over `*spatial` axes, so one operation serves 1-D, 2-D and 3
 result carries output channels.
 """
 
-from repcompiler.ops.activation import Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid, Softmax
+from repcompiler.ops.activation import (
+    ACTIVATIONS,
+    Clip,
+    ClipChannels,
+    Gated,
+    HardSigmoid,
+    PRelu,
+    Relu,
+    Sigmoid,
+    Softmax,
+)
 from repcompiler.ops.base import Array, Constant, Identity, Mul, Op, Opaque, Padding, Sum
 from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Stack, Subsample, Take, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
 from repcompiler.ops.sampling import GlobalAvgPool, MaxPool, Resize, SpaceToDepth
 
 __all__ = [
+    "ACTIVATIONS",
     "Affine",
     "Array",
     "AvgPool",

@@ -66,3 +66,7 @@ class Softmax(Op):
     """exp(x) over its sum along `axis`."""
 
     axis: int
+
+
+ACTIVATIONS = (Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid)
+"""Those of one number at a time."""

@@ -227,3 +227,22 @@ def test_branches_of_one_size_here_and_another_there_are_not_merged(plain):
     x = torch.randn(1, 4, 7, 7, dtype=torch.float64)
     result = repcompiler.compile(model, x, objective="plain")
     assert sum(isinstance(part, nn.Conv2d) for part in result.modules()) == 2
+
+
+@fx.wrap
+def divided(x, sizes):
+    sizes[0] *= 2
+    return x / sizes[0]
+
+
+def test_a_function_that_writes_into_a_list_it_is_given(exactly):
+    class Divides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn, self.sizes = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), [3, 5]
+
+        def forward(self, x):
+            return divided(self.bn(self.conv(x)), [*self.sizes])
+
+    _, report = exactly(Divides())
+    assert report.counts() == {"fold_batch_norm": 1}
