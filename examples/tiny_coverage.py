@@ -20,7 +20,7 @@ from tiny_graphs import CASES, Case, model
 
 import repcompiler
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.verify import Reference
+from repcompiler.reference import Reference
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 Tool = Callable[[onnx.ModelProto, Case], onnx.ModelProto]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from repcompiler.cost import OBJECTIVES, TUNE, Objective
+from repcompiler.deviation import Verification
 from repcompiler.document import Comparison, Document
 from repcompiler.errors import VerificationError
 from repcompiler.explain import explain
 from repcompiler.passes import PASSES
+from repcompiler.reference import Reference
 from repcompiler.report import Report
 from repcompiler.rewriter import Log, Pass, Rewriter
-from repcompiler.verify import Reference, Verification
 
 Progress = Callable[[str], None]
 """Told what is being done; a user interface may show it."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from repcompiler.compiler import compile_document, select
 from repcompiler.errors import ModelError, VerificationError
+from repcompiler.reference import Reference
 from repcompiler.report import Report
 from repcompiler.rewriter import Pass
-from repcompiler.verify import Reference
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from repcompiler.deviation import Verification
 from repcompiler.document import Comparison, Statistics
 from repcompiler.refusal import Declined, Remaining, listed
 from repcompiler.rewriter import Log, Step
-from repcompiler.verify import Verification
 
 
 @dataclass

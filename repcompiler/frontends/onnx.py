@@ -26,8 +26,8 @@ from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph, Shape
+from repcompiler.probes import random_array
 from repcompiler.runtime import session, tensor
-from repcompiler.verify import random_array
 
 SHAPES = 1024
 """Bytes of a constant that shape inference may want to read."""

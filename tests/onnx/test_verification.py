@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.verify import Reference
+from repcompiler.reference import Reference
 
 BLOCK = """
     a = Conv<pads=[1,1,1,1]>(x, w_4x4x3x3, b_4)  n = BatchNormalization<epsilon=0.001>(a, g_4, h_4, m_4, var_4)  r = Relu(n)

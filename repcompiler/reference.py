@@ -1,0 +1,115 @@
+"""Do two models compute the same?  One is run on examples, in its own precision and in float64; others are held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Protocol
+
+from repcompiler.deviation import Sample, Verification, distance, finite, measure
+from repcompiler.document import Document, Feeds, InputSpec, NDArray
+from repcompiler.errors import ModelError
+from repcompiler.probes import EVEN, ODD, TINY, alternatives, fixed, nudged, random_feeds, structured, unfit
+
+NUDGES = 3
+"""How often a source is run again before a difference is called one: its rounding may be small by luck."""
+
+
+class Runs(Protocol):
+    """A model, as far as a comparison needs it."""
+
+    def run(self, feeds: Feeds) -> Sequence[NDArray]:
+        """Its outputs."""
+
+
+class Reference:
+    """What results are compared with: the source on the examples given, and on made-up inputs: odd, non-square and tiny.
+
+    `thorough`: also large, sparse and constant ones, and even sizes.  `specs`: what inputs may be, if not all the source says.
+    """
+
+    def __init__(self, source: Document, thorough: bool = False, specs: Sequence[InputSpec] | None = None) -> None:
+        self.source = source
+        self.samples: list[Sample] = []
+        self.skipped = ""
+        """Why there are no samples, if so."""
+        for feeds in source.examples():
+            self._sample(feeds, "given" if thorough else "")
+        specs = source.inputs() if specs is None else specs
+        if reason := unfit(specs):
+            self.skipped = reason
+        else:
+            self._make_up(specs, thorough)
+        source.release()
+
+    def compare(self, result: Runs) -> Verification:
+        """Run a model of the same interface on the same inputs; all probes of an output are judged together."""
+        verification = Verification(skipped=self.skipped)
+        for sample in self.samples:
+            self._measure(verification, sample, result)
+            if not verification.equal:
+                break
+        return verification
+
+    def judge(self, sample: Sample, result: Runs) -> Verification:
+        """Judge one probe by itself.
+
+        Where it seems different, the source is run on inputs that differ in their last bit: what that changes is rounding too.
+        """
+        verification = Verification()
+        self._measure(verification, sample, result)
+        for seed in range(NUDGES):
+            if verification.equal:
+                break
+            again = self.source.run(nudged(sample.feeds, seed))
+            for output, one, other in zip(verification.outputs, again, sample.expected, strict=True):
+                if not output.reason:
+                    output.source = max(output.source, distance(one, other))
+        return verification
+
+    def _measure(self, verification: Verification, sample: Sample, result: Runs) -> None:
+        verification.probes.append(str(sample))
+        try:
+            actual: Sequence[NDArray] | str = result.run(sample.feeds)
+        except ModelError:
+            raise
+        except Exception as error:
+            actual = f"the result does not run: {_first_line(error)}"
+        measure(verification, sample, actual, cache(partial(self._nudged, sample.feeds)))
+
+    def _nudged(self, feeds: Feeds) -> Sequence[NDArray]:
+        """How much of the deviation the model itself makes of rounding."""
+        return self.source.run(nudged(feeds))
+
+    def _sample(self, feeds: Feeds, label: str = "") -> bool:
+        """Whether the source runs on this."""
+        try:
+            self.samples.append(Sample(feeds, self.source.run(feeds), self.source.run_reference(feeds), label))
+        except ModelError:
+            raise
+        except Exception as error:  # a runtime may raise anything
+            self.skipped = f"the source does not run: {_first_line(error)}"
+            return False
+        return True
+
+    def _make_up(self, specs: Sequence[InputSpec], thorough: bool) -> None:
+        """The first odd and the first tiny size that the source accepts; if `thorough` an even one, and other numbers."""
+        for sizes in (ODD, TINY, EVEN) if thorough else (ODD, TINY):
+            for seed, shapes in enumerate(alternatives(specs, sizes)):
+                feeds = random_feeds(specs, shapes, seed)
+                if self._sample(feeds):
+                    if thorough and sizes is ODD:
+                        self._structured(feeds)
+                    break
+            if fixed(specs) and not (thorough and any(not isinstance(dim, int) for spec in specs for dim in spec.shape or ())):
+                return  # one fixed size, if of any number of images: nothing else to try
+
+    def _structured(self, feeds: Feeds) -> None:
+        """Sparse, constant and large numbers, as far as the source makes numbers of them."""
+        for label, other in structured(feeds):
+            if self._sample(other, label) and not finite(self.samples[-1].expected):
+                self.samples.pop()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
