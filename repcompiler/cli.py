@@ -40,6 +40,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 def main() -> None:
     """Turn a multi-branch ONNX network into an exactly equivalent plain one: repc model.onnx -o plain.onnx
 
+    Say whether any two compute the same: repc verify a.onnx b.onnx
+
     \b
     Exit codes:  0  done
                  1  the result failed verification; nothing was written
@@ -133,6 +135,42 @@ def compile_command(
         _fail("nothing to do", NOTHING_TO_DO)
 
 
+@main.command("verify")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Arrays by input name: further inputs.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout)."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def verify_command(a: Path, b: Path, inputs: Path | None, json_file: Path | None, quiet: bool) -> None:
+    """Say whether two .onnx files compute the same, and if not, where they part.
+
+    \b
+    Exit codes:  0  equal, to rounding
+                 1  different
+                 2  bad input or usage, or nothing can be said
+    """
+    from repcompiler.equivalence import UNDECIDED, verify
+    from repcompiler.errors import ModelError
+    from repcompiler.terminal import Terminal
+
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    terminal = Terminal(quiet, str(json_file) == "-")
+    try:
+        _check_targets(None, json_file, [path for path in (a, b, inputs) if path is not None], force=False)
+        with terminal.progress() as progress:
+            result = verify(a, b, None if inputs is None else _arrays(inputs), progress=progress)
+    except ModelError as error:
+        _fail(str(error), BAD_INPUT)
+    terminal.show_verdict(result)
+    if json_file is not None:
+        _write_json(result.to_dict(), json_file)
+    if result.verdict == UNDECIDED:
+        _fail(result.summary(), BAD_INPUT)
+    sys.exit(DONE if result.equal else DIFFERENT)
+
+
 @main.command("passes")
 def passes_command() -> None:
     """List the passes, each with its equation."""
@@ -143,6 +181,21 @@ def passes_command() -> None:
         click.secho(rule.name, bold=True)
         click.echo(f"    {summary}\n")
         click.echo("\n".join(line for line in rest.splitlines() if line.startswith("    ")) + "\n")
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """What an .npz file holds, by name."""
+    import numpy as np
+
+    from repcompiler.errors import ModelError
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # whatever the decoder trips over
+        raise ModelError(f"{path}: not an .npz file of arrays") from error
 
 
 def _check_targets(output: Path | None, json_file: Path | None, read: list[Path], force: bool) -> None:

@@ -52,6 +52,11 @@ class Deviation:
         return MULTIPLE * self.noise
 
     @property
+    def units(self) -> float:
+        """How far off it is, in units of that noise."""
+        return self.result / self.noise if self.noise else float("inf") if self.result else 0.0
+
+    @property
     def equal(self) -> bool:
         return not self.reason and self.result <= self.allowed
 

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from repcompiler.ir import Graph, Shape
+from repcompiler.ir import Graph, Shape, Value
 
 NDArray = np.ndarray[Any, Any]
 Feeds = Mapping[str, NDArray]
@@ -60,6 +60,18 @@ class Document(Protocol):
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs with all floating-point arithmetic in float64."""
+
+    def output_names(self) -> Sequence[str] | None:
+        """What the outputs are called, if they have names."""
+
+    def graph(self) -> Graph:
+        """The neutral graph, to read only."""
+
+    def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
+        """The values of `graph()`, as far as they can be computed one by one, each with its array in float64.
+
+        Only what is still to be read is in memory; an array is valid until the next one is asked for.
+        """
 
     def runner(self) -> Callable[[], object]:
         """What runs the model once as its users do, on one input of its usual size: to be timed."""

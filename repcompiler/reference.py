@@ -26,14 +26,17 @@ class Reference:
     """What results are compared with: the source on the examples given, and on made-up inputs: odd, non-square and tiny.
 
     `thorough`: also large, sparse and constant ones, and even sizes.  `specs`: what inputs may be, if not all the source says.
+    `given`: whether the source's examples are any.
     """
 
-    def __init__(self, source: Document, thorough: bool = False, specs: Sequence[InputSpec] | None = None) -> None:
+    def __init__(
+        self, source: Document, thorough: bool = False, specs: Sequence[InputSpec] | None = None, given: bool = True
+    ) -> None:
         self.source = source
         self.samples: list[Sample] = []
         self.skipped = ""
         """Why there are no samples, if so."""
-        for feeds in source.examples():
+        for feeds in source.examples() if given else ():
             self._sample(feeds, "given" if thorough else "")
         specs = source.inputs() if specs is None else specs
         if reason := unfit(specs):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from repcompiler.equivalence import VerifyResult
 from repcompiler.report import Report
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -56,10 +57,36 @@ class Terminal:
         if after:
             self._line(f"written: {after[-1]}")
 
+    def show_verdict(self, result: VerifyResult) -> None:
+        """How two models compare: the figures of each output, the probes, where they part, the verdict last."""
+        if self.quiet:
+            return
+        for note in result.notes:
+            self._line(note, "yellow")
+        self.out.print(_deviations(result))
+        self._line(f"run on {', '.join(result.probes)}")
+        if result.different and len(result.different) < len(result.probes):
+            self._line(f"different on {', '.join(result.different)}", "red")
+        if located := result.difference or result.unlocated:
+            self._line(str(located), "red")
+        self._line(result.summary(), "green" if result.equal else "red" if result.different else "yellow")
+
     def _line(self, text: str, style: str = "") -> None:
         """One line as it is; what the terminal has no letters for, by their numbers."""
         encoding = self.out.encoding
         self.out.print(Text(text.encode(encoding, "backslashreplace").decode(encoding), style=style))
+
+
+def _deviations(result: VerifyResult) -> Table:
+    table = Table()
+    table.add_column("output")
+    for column in ("largest number", "own rounding", "deviation", "in units of it"):
+        table.add_column(column, justify="right")
+    for output in result.outputs:
+        numbers = [f"{number:.2e}" for number in (output.scale, output.source, output.result)]
+        units = "" if output.reason else f"{output.units:.2g}"
+        table.add_row(Text(output.name), *numbers, Text(units, style="" if output.equal else "red"))
+    return table
 
 
 def _table(report: Report, read: Sequence[Path], written: Sequence[Path]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,6 +49,7 @@ class FxDocument:
         self.region, self.values, self.given, self.specs = region, values, given, specs
         self._running: Program | None = None
         self._reference: Program | None = None
+        self._graph: Graph | None = None
         self._macs: int | None = None
 
     @classmethod
@@ -102,7 +103,7 @@ class FxDocument:
     def patch(self, graph: Graph) -> None:
         """Write the rewritten graph back."""
         patch(self.region, graph)
-        self._running = self._reference = self._macs = None
+        self._running = self._reference = self._graph = self._macs = None
 
     def save(self, path: Path) -> None:
         """Pickle the model to a file, as `torch.save` does."""
@@ -157,6 +158,22 @@ class FxDocument:
         """The same in double precision."""
         self._reference = self._reference or Program(self.region, double=True)
         return [to_numpy(tensor) for tensor in self._reference.run(self._fed(feeds, double=True))]
+
+    def output_names(self) -> None:
+        """Results of a torch model are known by their position."""
+
+    def graph(self) -> Graph:
+        """The neutral graph of all traced parts."""
+        self._graph = self._graph or self.lift()
+        return self._graph
+
+    def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
+        """Values of the outermost region, in double precision."""
+        graph = self.graph()
+        values = {value.name: value for value in (*graph.inputs, *(out for node in graph.nodes for out in node.outputs))}
+        for name, tensor in Program(self.region, double=True).walk(self._fed(feeds, double=True)):
+            if name in values:
+                yield values[name], to_numpy(tensor)
 
     def _fed(self, feeds: Feeds, double: bool) -> Values:
         if self.values is None:

@@ -180,6 +180,20 @@ class Program:
         with torch.no_grad():
             return outputs_of(Executor(self.modules, graph=self.graph).run(*values, enable_io_processing=False))
 
+    def walk(self, values: Values) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each tensor with the name of its node, in order; memory holds only what is still to be read."""
+        interpreter = fx.Interpreter(self.modules, graph=self.graph)
+        interpreter.args_iter = iter(cloned(values))
+        for node in self.graph.nodes:
+            if node.op == "output":
+                return
+            with torch.no_grad():
+                result = interpreter.env[node] = interpreter.run_node(node)
+            if isinstance(result, torch.Tensor):
+                yield node.name, result
+            for dead in interpreter.user_to_last_uses.get(node, ()):
+                interpreter.env.pop(dead, None)
+
     def observe(self, values: Values) -> tuple[list[torch.Tensor], Observations]:
         """The tensors the model returns, and what is seen in all its regions."""
         seen: Observations = {}

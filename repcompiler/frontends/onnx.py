@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from tempfile import gettempdir
@@ -25,7 +25,7 @@ from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
-from repcompiler.ir import Graph, Shape
+from repcompiler.ir import Graph, Shape, Value
 from repcompiler.probes import random_array
 from repcompiler.runtime import session, tensor
 
@@ -162,13 +162,24 @@ class OnnxDocument:
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""
-        graph = self.graph()
-        defaults = {value: value.origin.const_value for value in graph.inputs if value.origin.const_value is not None}
-        arrays = {value: np.asarray(default.numpy()) for value, default in defaults.items()}
-        arrays |= {value: np.asarray(feeds[value.name]) for value in graph.inputs if value.name in feeds}
         with threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
-            results = interpreter.run(graph, arrays)
-        return [results[value] for value in graph.outputs]
+            results = interpreter.run(self.graph(), self._arrays(feeds))
+        return [results[value] for value in self.graph().outputs]
+
+    def output_names(self) -> Sequence[str]:
+        """The names in the graph."""
+        return [str(value.name) for value in self.onnx_ir_model.graph.outputs]
+
+    def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
+        """Values as the interpreter computes them."""
+        return interpreter.trace(self.graph(), self._arrays(feeds))
+
+    def _arrays(self, feeds: Feeds) -> dict[Value, NDArray]:
+        """What is fed, and the defaults of other inputs."""
+        inputs = self.graph().inputs
+        defaults = {value: value.origin.const_value for value in inputs if value.origin.const_value is not None}
+        arrays = {value: np.asarray(default.numpy()) for value, default in defaults.items()}
+        return arrays | {value: np.asarray(feeds[value.name]) for value in inputs if value.name in feeds}
 
     def runner(self) -> Callable[[], object]:
         """By onnxruntime with its optimisations, on one thread; free extents are those of the example or of a common image."""
