@@ -56,6 +56,8 @@ def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
     """The shape with each free axis given an extent, a symbol the same wherever it stands."""
     rank = len(shape)
     free = [size[0], 3, *size[1:], *(4,) * rank] if rank > 2 else [size[0], *(7,) * rank]
+    if rank == 3 and isinstance(shape[2], int):
+        free[1] = size[1]  # a sequence of features
     named = (symbols.setdefault(dim, free[axis]) if isinstance(dim, str) else dim for axis, dim in enumerate(shape))
     return tuple(free[axis] if dim is None else dim for axis, dim in enumerate(named))
 
