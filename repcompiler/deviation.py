@@ -19,6 +19,8 @@ from repcompiler.probes import epsilon
 
 MULTIPLE = 8.0
 FLOOR = 4.0
+EXACT_MULTIPLE = 2.0
+"""Computed in float64, two models differ by the rounding of their weights alone, which is less than that of a run."""
 SANE = 2.0**13
 """Where the source is off by more eps than this, its inputs' own rounding must explain it, to a factor of `TRUST`: otherwise
 the reference is not the source's, and nothing can be said."""
@@ -35,6 +37,8 @@ class Deviation:
     source: float = 0.0
     result: float = 0.0
     scale: float = 0.0
+    exact: float = 0.0
+    """How far the result is off if it is computed in float64, too; 0 where that is not tried."""
     eps: float = 0.0
     reason: str = ""
     """Why it differs, where numbers alone do not say so."""
@@ -52,13 +56,28 @@ class Deviation:
         return MULTIPLE * self.noise
 
     @property
-    def units(self) -> float:
-        """How far off it is, in units of that noise."""
-        return self.result / self.noise if self.noise else float("inf") if self.result else 0.0
+    def exact_noise(self) -> float:
+        """The unit of `exact`: a floor of one rounding is enough, for no sums are rounded in float64."""
+        return max(self.source, self.eps * self.scale)
+
+    @property
+    def allowed_exact(self) -> float:
+        """How far off the result may be in float64."""
+        return EXACT_MULTIPLE * self.exact_noise
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """How far off the result is in units of noise: as it is run, and in float64."""
+        return _ratio(self.result, self.noise), _ratio(self.exact, self.exact_noise)
+
+    @property
+    def strain(self) -> float:
+        """How far off it is, as a part of what is allowed."""
+        return max(_ratio(self.result, self.allowed), _ratio(self.exact, self.allowed_exact))
 
     @property
     def equal(self) -> bool:
-        return not self.reason and self.result <= self.allowed
+        return not self.reason and self.strain <= 1
 
 
 @dataclass
@@ -169,6 +188,10 @@ def _measure_discrete(output: Deviation, expected: NDArray, reference: NDArray, 
     undecided, wrong = int(np.sum(expected != reference)), int(np.sum(expected != actual))
     if wrong > MULTIPLE * undecided:
         output.reason = f"{wrong} of {expected.size} {expected.dtype} values differ"
+
+
+def _ratio(number: float, unit: float) -> float:
+    return number / unit if unit else float("inf") if number else 0.0
 
 
 def distance(first: NDArray, second: NDArray) -> float:

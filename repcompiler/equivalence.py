@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from repcompiler.deviation import MULTIPLE, Deviation, Verification
+from repcompiler.deviation import EXACT_MULTIPLE, MULTIPLE, Deviation, Verification
 from repcompiler.difference import Difference, locate
 from repcompiler.document import Document, Feeds
 from repcompiler.errors import ModelError
@@ -58,14 +58,17 @@ class VerifyResult:
         worst = max(self.outputs, key=strain, default=Deviation(""))
         if worst.reason:
             return f"{self.verdict}: output '{worst.name}': {worst.reason}"
-        units = f"{worst.units:.2g} times the first model's own rounding, of {MULTIPLE:g} allowed"
         where = f"on {len(self.different)} of {len(self.probes)} probes, " if self.different else ""
-        return f"{self.verdict}: {where}off by {units}"
+        run, exact = worst.units
+        return (
+            f"{self.verdict}: {where}off by {run:.2g} times the first model's own rounding ({MULTIPLE:g} allowed), "
+            f"by {exact:.2g} times with both in float64 ({EXACT_MULTIPLE:g} allowed)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain types, for JSON."""
         outputs = [
-            {**asdict(out), "noise": out.noise, "units": out.units, "allowed": out.allowed, "equal": out.equal}
+            {**asdict(out), "noise": out.noise, "allowed": out.allowed, "allowed_exact": out.allowed_exact, "equal": out.equal}
             for out in self.outputs
         ]
         return {
@@ -141,7 +144,7 @@ def _undecided(verification: Verification) -> bool:
 
 def strain(output: Deviation) -> tuple[bool, bool, float]:
     """What is worse is greater."""
-    return not output.equal, bool(output.undecided), output.units
+    return not output.equal, bool(output.undecided), output.strain
 
 
 def _locate(first: Document, second: Matched, feeds: Feeds, probe: str, result: VerifyResult) -> None:

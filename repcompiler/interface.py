@@ -44,6 +44,11 @@ class Matched:
                 raise ModelError(f"output {index} is {array.dtype} in the first model and {results[other].dtype} in the second")
         return [results[other] for other in order]
 
+    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
+        """The same in float64."""
+        results = self.document.run_reference(self.feeds(feeds))
+        return results if self.outputs is None else [results[other] for other in self.outputs]
+
 
 def match(first: Document, second: Document) -> Matched:
     """The second model behind the interface of the first.

@@ -80,12 +80,12 @@ class Terminal:
 def _deviations(result: VerifyResult) -> Table:
     table = Table()
     table.add_column("output")
-    for column in ("largest number", "own rounding", "deviation", "in units of it"):
+    for column in ("largest number", "own rounding", "deviation", "in units", "in float64", "in units"):
         table.add_column(column, justify="right")
     for output in result.outputs:
-        numbers = [f"{number:.2e}" for number in (output.scale, output.source, output.result)]
-        units = "" if output.reason else f"{output.units:.2g}"
-        table.add_row(Text(output.name), *numbers, Text(units, style="" if output.equal else "red"))
+        numbers = [f"{number:.2e}" for number in (output.scale, output.source, output.result, output.exact)]
+        run, exact = (Text(f"{units:.2g}", style="" if output.equal else "red") for units in output.units)
+        table.add_row(Text(output.name), *numbers[:3], run, numbers[3], exact)
     return table
 
 
