@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench zoo coverage mutations clean
+.PHONY: demo test lint types bench zoo coverage mutations verification clean
 
 demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
@@ -32,6 +32,9 @@ coverage: $(VENV)/dev.stamp  ## write docs/coverage.md: tiny graphs through repc
 
 mutations: $(VENV)/dev.stamp  ## write docs/mutations.md: small mistakes in the equations, and the tests that notice
 	OMP_NUM_THREADS=1 $(BIN)/python examples/mutate_algebra.py
+
+verification: $(VENV)/dev.stamp  ## write docs/verification.md: broken models that must be caught, equal ones that must pass
+	OMP_NUM_THREADS=1 $(BIN)/python examples/verification.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

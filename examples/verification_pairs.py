@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import ml_dtypes  # noqa: F401 - bfloat16 for numpy
 import numpy as np
 import onnx
-from verification_mutants import CONV_THREE, POOL, C, Change, D, NORM, T, UP
+from verification_mutants import CONV_THREE, NORM, POOL, UP, C, Change, D, T
 from verification_networks import Arrays, Edits, build
 
 import repcompiler
@@ -73,7 +72,9 @@ def split_kernel(w: Arrays) -> None:
 def insert_norms(w: Arrays) -> None:
     """y = (x - m) g / sqrt(v + eps) + b, and the affine map that takes it back, as batch norms."""
     rng = np.random.default_rng(0)
-    w["ng"], w["nb"], w["nm"], w["nv"] = (f32(a) for a in (rng.uniform(0.5, 2, 8), *rng.normal(size=(2, 8)), rng.uniform(0.5, 2, 8)))
+    w["ng"], w["nb"], w["nm"], w["nv"] = (
+        f32(a) for a in (rng.uniform(0.5, 2, 8), *rng.normal(size=(2, 8)), rng.uniform(0.5, 2, 8))
+    )
     scale = w["ng"].astype(np.float64) / np.sqrt(w["nv"].astype(np.float64) + np.float32(1e-5))
     w["vm"], w["vb"], w["vv"] = w["nb"], w["nm"], np.ones(8, np.float32)
     w["vg"] = f32(np.sqrt(1 + np.float64(np.float32(1e-5))) / scale)
@@ -202,7 +203,8 @@ PAIRS = (
     Pair(C, "a dilated kernel with its zeros", [("<pads=[2,2,2,2], dilations=[2,2]>(shuffled, wide_6x8x3x3",
          "<pads=[2,2,2,2]>(shuffled, sparse")], undilated),
     Pair(C, "a shuffle as a convolution", [("Gather<axis=1>(depth, shuffle)", "Conv(depth, onehot)")], shuffle_kernel),
-    Pair(C, "an average as a convolution", [(POOL + "(shuffled)", "Conv<pads=[1,1,1,1], group=8>(shuffled, ninth)")], averaging),
+    Pair(C, "an average as a convolution", [(POOL + "(shuffled)", "Conv<pads=[1,1,1,1], group=8>(shuffled, ninth)")],
+         averaging),
     Pair(C, "a stride as a selection", [(STEM, """dense = Conv<pads=[1,1,1,1]>(x, stem_8x4x3x3)
         stem = Slice(dense, from, to, spatial, two)""")], subsampled),
     Pair(C, "a clip as minimum and maximum", [("Clip(norm, zero, six)", "Min(norm, six)"), ("act = ", "low = "),

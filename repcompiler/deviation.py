@@ -37,8 +37,8 @@ class Deviation:
     source: float = 0.0
     result: float = 0.0
     scale: float = 0.0
-    exact: float = 0.0
-    """How far the result is off if it is computed in float64, too; 0 where that is not tried."""
+    exact: float | None = None
+    """How far the result is off if it is computed in float64, too; None where it is not."""
     eps: float = 0.0
     reason: str = ""
     """Why it differs, where numbers alone do not say so."""
@@ -68,12 +68,12 @@ class Deviation:
     @property
     def units(self) -> tuple[float, float]:
         """How far off the result is in units of noise: as it is run, and in float64."""
-        return _ratio(self.result, self.noise), _ratio(self.exact, self.exact_noise)
+        return _ratio(self.result, self.noise), _ratio(self.exact or 0.0, self.exact_noise)
 
     @property
     def strain(self) -> float:
         """How far off it is, as a part of what is allowed."""
-        return max(_ratio(self.result, self.allowed), _ratio(self.exact, self.allowed_exact))
+        return max(_ratio(self.result, self.allowed), _ratio(self.exact or 0.0, self.allowed_exact))
 
     @property
     def equal(self) -> bool:

@@ -60,10 +60,8 @@ class VerifyResult:
             return f"{self.verdict}: output '{worst.name}': {worst.reason}"
         where = f"on {len(self.different)} of {len(self.probes)} probes, " if self.different else ""
         run, exact = worst.units
-        return (
-            f"{self.verdict}: {where}off by {run:.2g} times the first model's own rounding ({MULTIPLE:g} allowed), "
-            f"by {exact:.2g} times with both in float64 ({EXACT_MULTIPLE:g} allowed)"
-        )
+        also = "" if worst.exact is None else f", by {exact:.2g} times with both in float64 ({EXACT_MULTIPLE:g} allowed)"
+        return f"{self.verdict}: {where}off by {run:.2g} times the first model's own rounding ({MULTIPLE:g} allowed){also}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain types, for JSON."""
