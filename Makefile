@@ -41,7 +41,7 @@ clean:
 
 # A stamp lists the extras that are in; it is newer than what they were installed from.
 $(VENV)/torch.stamp: EXTRAS := torch
-$(VENV)/dev.stamp: EXTRAS := torch,simplify,dev
+$(VENV)/dev.stamp: EXTRAS := torch,simplify,diff,dev
 
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[$(EXTRAS)]'

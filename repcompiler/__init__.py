@@ -11,6 +11,7 @@ from repcompiler.compiler import compile  # noqa: A004 - the name users know fro
 from repcompiler.equivalence import VerifyResult, verify
 from repcompiler.errors import ModelError, VerificationError
 from repcompiler.export import export
+from repcompiler.graphdiff import diff
 from repcompiler.report import Report
 
-__all__ = ["ModelError", "Report", "VerificationError", "VerifyResult", "compile", "export", "verify"]
+__all__ = ["ModelError", "Report", "VerificationError", "VerifyResult", "compile", "diff", "export", "verify"]

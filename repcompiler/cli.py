@@ -72,6 +72,9 @@ def main() -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the whole result for machines (- for stdout)."
 )
+@click.option(
+    "--report", "page", type=click.Path(path_type=Path), help="Write a page that shows what was rewritten, and why (.html)."
+)
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--no-verify", is_flag=True, help="Do not compare source and result.")
 @click.option("--simplify", is_flag=True, help="Run onnxsim first.")
@@ -86,6 +89,7 @@ def compile_command(
     skip: list[str] | None,
     explain: bool,
     json_file: Path | None,
+    page: Path | None,
     dry_run: bool,
     no_verify: bool,
     simplify: bool,
@@ -117,13 +121,16 @@ def compile_command(
             progress(f"reading {model}")
             source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
             read = [*source.external, model]
-            _check_targets(output, json_file, read, force)
+            _check_targets(output, [json_file, page], read, force)
             source.target = output
             result = compile_document(source, objective, chosen, not no_verify, report, progress)
             if output is not None:
                 progress(f"writing {output}")
                 result.save(output)
                 written = [file for file in (data_file(output), output) if file.exists()]
+            if page is not None:
+                progress(f"drawing {page}")
+                _draw(source, result, report, (model.name, output.name if output else "plain"), page)
     except ModelError as error:
         _fail(str(error), BAD_INPUT)
     except VerificationError as error:
@@ -158,7 +165,7 @@ def verify_command(a: Path, b: Path, inputs: Path | None, json_file: Path | None
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     terminal = Terminal(quiet, str(json_file) == "-")
     try:
-        _check_targets(None, json_file, [path for path in (a, b, inputs) if path is not None], force=False)
+        _check_targets(None, [json_file], [path for path in (a, b, inputs) if path is not None], force=False)
         with terminal.progress() as progress:
             result = verify(a, b, None if inputs is None else _arrays(inputs), progress=progress)
     except ModelError as error:
@@ -169,6 +176,34 @@ def verify_command(a: Path, b: Path, inputs: Path | None, json_file: Path | None
     if result.verdict == UNDECIDED:
         _fail(result.summary(), BAD_INPUT)
     sys.exit(DONE if result.equal else DIFFERENT)
+
+
+@main.command("diff")
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where to write it: .html, .svg, .txt, .json, .dot, or a copy of AFTER (.onnx); without, text on stdout.",
+)
+@click.option("--no-verify", is_flag=True, help="Do not compare what the two compute.")
+def diff_command(before: Path, after: Path, output: Path | None, no_verify: bool) -> None:
+    """Show which part of BEFORE became which part of AFTER, two .onnx files."""
+    from repcompiler.errors import ModelError
+    from repcompiler.graphdiff.graph_diff import diff
+
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    try:
+        if output is not None:
+            _check_targets(None, [output], [before, after], False)
+        found = diff(before, after, verify=not no_verify)
+        if output is None:
+            click.echo(found.to_text())
+        else:
+            found.save(output)
+    except ModelError as error:
+        _fail(str(error), BAD_INPUT)
 
 
 @main.command("passes")
@@ -198,16 +233,23 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not an .npz file of arrays") from error
 
 
-def _check_targets(output: Path | None, json_file: Path | None, read: list[Path], force: bool) -> None:
+def _draw(source: Any, result: Any, report: Any, titles: tuple[str, str], page: Path) -> None:
+    """Write the page of --report."""
+    from repcompiler.graphdiff.graph_diff import of_compilation
+
+    of_compilation(source, result, report, titles).to_html(page)
+
+
+def _check_targets(output: Path | None, reports: list[Path | None], read: list[Path], force: bool) -> None:
     """Raise ModelError if what is to be written cannot be, or would overwrite what is read."""
     from repcompiler.backends.onnx_file import check_target, data_file
     from repcompiler.errors import ModelError
 
     ours = {file.resolve() for file in read}
-    if json_file is not None and str(json_file) != "-":
-        check_target(json_file)
-        if json_file.resolve() in (*ours, output and output.resolve()):
-            raise ModelError(f"{json_file}: the report would overwrite a model")
+    for file in (file for file in reports if file is not None and str(file) != "-"):
+        check_target(file)
+        if file.resolve() in (*ours, output and output.resolve()):
+            raise ModelError(f"{file}: the report would overwrite a model")
     if output is not None:
         check_target(output)
         targets = [output, data_file(output)] if len(read) > 1 else [output]

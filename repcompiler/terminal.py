@@ -83,10 +83,10 @@ def _deviations(result: VerifyResult) -> Table:
     for column in ("largest number", "own rounding", "deviation", "in units", "in float64", "in units"):
         table.add_column(column, justify="right")
     for output in result.outputs:
-        scale, own, result = (f"{number:.2e}" for number in (output.scale, output.source, output.result))
+        scale, own, off = (f"{number:.2e}" for number in (output.scale, output.source, output.result))
         run, exact = (Text(f"{units:.2g}", style="" if output.equal else "red") for units in output.units)
         exactly = ("", "") if output.exact is None else (f"{output.exact:.2e}", exact)
-        table.add_row(Text(output.name), scale, own, result, run, *exactly)
+        table.add_row(Text(output.name), scale, own, off, run, *exactly)
     return table
 
 
@@ -99,14 +99,14 @@ def _table(report: Report, read: Sequence[Path], written: Sequence[Path]) -> Tab
     rows = report.rows()
     for index, (what, before, after) in enumerate(rows):
         change = f"{after / before:.2f}x" if before and after else ""
-        table.add_row(Text(what), _short(before), _short(after), change, end_section=index == len(rows) - 5)
+        table.add_row(Text(what), short(before), short(after), change, end_section=index == len(rows) - 5)
     if written:
         old, new = (sum(file.stat().st_size for file in files) for files in (read, written))
-        table.add_row("file size", f"{_short(old)}B", f"{_short(new)}B", f"{new / old:.2f}x")
+        table.add_row("file size", f"{short(old)}B", f"{short(new)}B", f"{new / old:.2f}x")
     return table
 
 
-def _short(number: int) -> str:
+def short(number: int) -> str:
     """1361451008 as 1.36 G."""
     for unit, letter in UNITS:
         if abs(number) >= 10 * unit:

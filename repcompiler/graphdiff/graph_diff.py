@@ -1,0 +1,173 @@
+"""`repcompiler.diff`: two models side by side."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from repcompiler.deviation import Verification
+from repcompiler.document import Document, Feeds, NDArray
+from repcompiler.errors import ModelError
+from repcompiler.graphdiff import contents, kernels, numbers, page, poster, viewers
+from repcompiler.graphdiff.align import align
+from repcompiler.graphdiff.kernels import Kernel
+from repcompiler.graphdiff.model import Drawing, Links, Region, draw
+from repcompiler.graphdiff.numbers import Fingerprint
+from repcompiler.graphdiff.trace import trace
+from repcompiler.reference import Reference
+from repcompiler.region import Scope
+from repcompiler.report import Report
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class GraphDiff:
+    """What became of a graph.  Made by `repcompiler.diff`, or from the log of a compilation by `of_compilation`."""
+
+    before: Drawing
+    after: Drawing
+    links: Links
+    report: Report | None = None
+    verification: Verification | None = None
+
+    def to_html(self, path: PathLike | None = None) -> str:
+        """One page that needs no network; also written to `path`, if given."""
+        return _written(page.html(self), path)
+
+    def to_svg(self, path: PathLike | None = None) -> str:
+        """One picture of both graphs; also written to `path`, if given."""
+        return _written(poster.svg(self), path)
+
+    def to_text(self, path: PathLike | None = None) -> str:
+        """One paragraph a region; also written to `path`, if given."""
+        return _written("\n".join(contents.lines(self)), path)
+
+    def to_json(self, path: PathLike | None = None) -> str:
+        """Boxes, pairs and regions, for machines; also written to `path`, if given."""
+        return _written(json.dumps(self.to_dict(), indent=1), path)
+
+    def to_dot(self, path: PathLike | None = None) -> str:
+        """Both graphs for Graphviz; also written to `path`, if given."""
+        return _written(viewers.dot(self), path)
+
+    def to_model_explorer(self, path: PathLike | None = None) -> str:
+        """Node data for model-explorer: what happened to each node of the result; also written to `path`, if given."""
+        return _written(json.dumps(viewers.node_data(self), indent=1), path)
+
+    def save(self, path: PathLike) -> None:
+        """Write the form that the ending of `path` names: .html, .svg, .txt, .json or .dot."""
+        forms = {".html": self.to_html, ".svg": self.to_svg, ".txt": self.to_text, ".json": self.to_json, ".dot": self.to_dot}
+        form = forms.get(Path(path).suffix)
+        if form is None:
+            raise ModelError(f"{path}: a diff is written as {', '.join(forms)}")
+        form(path)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, which is how notebooks show it."""
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" style="width:100%;height:40em;border:0"></iframe>'
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in plain types; places are indices into the lists of boxes."""
+        return {
+            "before": _plain(self.before),
+            "after": _plain(self.after),
+            "pairs": [asdict(pair) for pair in self.links.pairs],
+            "regions": [
+                {
+                    "before": list(region.before),
+                    "after": list(region.after),
+                    "how": region.how,
+                    "certain": region.certain,
+                    "rules": region.rules,
+                }
+                for region in self.links.regions
+            ],
+            "verdict": contents.verdict(self)[1],
+        }
+
+    def kernels(self, region: Region) -> list[Kernel]:
+        """Small pictures of the kernels that were added up, and of their sum."""
+        return kernels.of_region(self._scope, self.before, self.after, region)
+
+    @cached_property
+    def _scope(self) -> Scope:
+        return kernels.scope(self.before)
+
+
+def _plain(drawing: Drawing) -> dict[str, Any]:
+    wanted = ("name", "kind", "text", "shape", "parameters", "macs", "reads", "output")
+    return {"title": drawing.title, "boxes": [{name: getattr(box, name) for name in wanted} for box in drawing.boxes]}
+
+
+def of_compilation(source: Document, result: Document, report: Report, titles: tuple[str, str]) -> GraphDiff:
+    """The diff of a model and what it was compiled to, as the log tells it."""
+    before = draw(source.fork().lift(), titles[0], report.before)
+    after = draw(result.fork().lift(), titles[1], report.after)
+    return GraphDiff(before, after, trace(before, after, report.steps), report, report.verification)
+
+
+def diff(before: Any, after: Any, example_inputs: Any = None, *, verify: bool = True) -> GraphDiff:
+    """`repcompiler.diff`."""
+    from repcompiler.frontends import open_document
+
+    first = open_document(before, example_inputs)
+    second = open_document(after, example_inputs if _is_module(after) else None)
+    old, new = (
+        draw(document.fork().lift(), _title(model, fallback), document.statistics())
+        for document, model, fallback in ((first, before, "before"), (second, after, "after"))
+    )
+    renamed = _renaming(first, second)
+    verification = Reference(first).compare(cast(Document, Renamed(second, renamed))) if verify and renamed else None
+    return GraphDiff(old, new, align(old, new, _fingerprints(first, (old, new), renamed)), None, verification)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A document that is run with another one's names of inputs."""
+
+    document: Document
+    names: Mapping[str, str]
+
+    def run(self, feeds: Feeds) -> Sequence[NDArray]:
+        """The outputs of the document."""
+        return self.document.run({self.names[name]: array for name, array in feeds.items()})
+
+
+def _renaming(first: Document, second: Document) -> dict[str, str] | None:
+    """Which input of one is which of the other: by name, or in order; None where they cannot be fed alike."""
+    names = [[spec.name for spec in document.inputs()] for document in (first, second)]
+    if len(names[0]) != len(names[1]):
+        return None
+    return dict(zip(names[0], names[0] if set(names[0]) == set(names[1]) else names[1], strict=True))
+
+
+def _fingerprints(
+    first: Document, drawings: Sequence[Drawing], renamed: Mapping[str, str] | None
+) -> tuple[Mapping[int, Fingerprint], Mapping[int, Fingerprint]]:
+    """Of each box, numbers that tell its value on a probe; none where the two cannot be fed alike, or it would take long."""
+    feeds = numbers.probe(first.inputs())
+    if renamed is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
+        return {}, {}
+    again = {renamed[name]: array for name, array in feeds.items()}
+    return numbers.fingerprints(drawings[0], feeds), numbers.fingerprints(drawings[1], again)
+
+
+def _is_module(model: Any) -> bool:
+    return not isinstance(model, (str, os.PathLike)) and type(model).__module__.split(".")[0] not in ("onnx", "onnx_ir")
+
+
+def _title(model: Any, fallback: str) -> str:
+    return Path(model).name if isinstance(model, (str, os.PathLike)) else f"{fallback}: {type(model).__name__}"
+
+
+def _written(text: str, path: PathLike | None) -> str:
+    if path is not None:
+        page.write(text, Path(path))
+    return text

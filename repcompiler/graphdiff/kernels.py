@@ -1,0 +1,144 @@
+"""Pictures of kernels: what the branches of a merged convolution add up to, at one channel.
+
+The branches are those of the sum in the source, each as one convolution (`repcompiler.region`), the kernels centred on the
+larger one's.  Red is positive, blue negative, on one scale for all, so that the sum of the pictures is the last picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from repcompiler.graphdiff.model import Drawing, Region
+from repcompiler.ir import Node, Value
+from repcompiler.ops import Conv, Sum
+from repcompiler.refusal import Refusal
+from repcompiler.region import Scope, convolution, regions
+
+NDArray = np.ndarray[Any, Any]
+LARGE = 2**22
+"""Numbers of a kernel from which on it is not worked out for a picture."""
+MOST = 12
+"""Kernels in a row."""
+REACH = 16
+"""Steps that a branch may be long."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of one pair of channels."""
+
+    words: str
+    taps: tuple[tuple[float, ...], ...]
+    """The numbers divided by the largest of all kernels of the region: -1 to 1."""
+
+    @property
+    def cells(self) -> Iterator[tuple[int, int, str, str]]:
+        """(column, row, colour, number) of each tap."""
+        for y, line in enumerate(self.taps):
+            for x, tap in enumerate(line):
+                colour = "#c0392b" if tap > 0 else "#2060c0"
+                yield x, y, colour, f"{abs(tap):.2f}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return len(self.taps[0]), len(self.taps)
+
+
+def scope(drawing: Drawing) -> Scope:
+    """What is linear in a graph, by the passes that show an operation as a convolution."""
+    from repcompiler.passes import PASSES
+    from repcompiler.rewriter import ViewRule
+
+    views = {op: rule.view for rule in PASSES if isinstance(rule, ViewRule) for op in rule.shows}
+    return Scope(drawing.graph, views)
+
+
+def of_region(scope: Scope, before: Drawing, after: Drawing, region: Region) -> list[Kernel]:
+    """The branches' kernels and the merged one; nothing where the region is no sum of branches."""
+    nodes = [node for place in region.before if (node := before.boxes[place].node) is not None]
+    inside = set(nodes)
+    sums = [node for node in nodes if isinstance(node.op, Sum) and not any(user in inside for user in node.output.uses)]
+    merged = [node.op for place in region.after if (node := after.boxes[place].node) is not None and isinstance(node.op, Conv)]
+    if len(sums) != 1 or len(merged) != 1 or not 1 <= len(merged[0].kernel_size) <= 2 or merged[0].weight.size > LARGE:
+        return []
+    branches = [
+        found for operand, sign in _terms(sums[0], inside) if (found := _branch(operand, sign, scope, inside)) is not None
+    ]
+    if not 1 < len(branches) < MOST:
+        return []
+    return _pictures(branches, merged[0])
+
+
+def _terms(node: Node, inside: set[Node], sign: int = 1) -> Iterator[tuple[Value, int]]:
+    """What a tree of sums adds up."""
+    assert isinstance(node.op, Sum)
+    for value, own in zip(node.inputs, node.op.signs, strict=True):
+        producer = value.producer
+        if producer is not None and producer in inside and isinstance(producer.op, Sum):
+            yield from _terms(producer, inside, sign * own)
+        else:
+            yield value, sign * own
+
+
+def _branch(value: Value, sign: int, scope: Scope, inside: set[Node]) -> tuple[str, Conv, int] | None:
+    """A branch back to where the region begins: in words, and as one convolution."""
+    words, whole = "identity", None
+    try:
+        for found, interior in regions(value, scope, REACH):
+            producers = [inner.producer for inner in (*interior, *([] if found.source is value else [value]))]
+            if all(producer in inside for producer in producers):
+                whole = found
+        if whole is None:
+            return None
+        kinds = [type(op).__name__ for op in whole.ops()]
+        conv = convolution(whole, scope.views)
+        size = "x".join(map(str, conv.kernel_size))
+        words = " ".join([size if any(isinstance(op, Conv) for op in whole.ops()) else "identity", *kinds])
+        return words, conv, sign
+    except (Refusal, ValueError):
+        return None
+
+
+def _pictures(branches: list[tuple[str, Conv, int]], merged: Conv) -> list[Kernel]:
+    channel = _channel(merged)
+    kernels = [(words, sign * _at(conv, channel, merged)) for words, conv, sign in branches]
+    kernels.append(("sum", _at(merged, channel, merged)))
+    largest = max(float(np.abs(kernel).max()) for _, kernel in kernels) or 1.0
+    return [Kernel(words, tuple(map(tuple, (kernel / largest).tolist()))) for words, kernel in kernels]
+
+
+def _channel(conv: Conv) -> int:
+    """The output channel to show: that of the largest kernel on its own input channel."""
+    weight = np.abs(np.asarray(conv.weight)).reshape(*conv.weight.shape[:2], -1).sum(-1)
+    own = [weight[channel, _input(conv, channel)] for channel in range(conv.out_channels)]
+    return int(np.argmax(own))
+
+
+def _input(conv: Conv, channel: int) -> int:
+    """Which input of its group is the channel's own, so that an identity has something to show."""
+    per_group = conv.out_channels // conv.groups
+    return (channel % per_group) % int(conv.weight.shape[1])
+
+
+def _at(conv: Conv, channel: int, frame: Conv) -> NDArray:
+    """The kernel of one channel, in the middle of a frame as large as the merged kernel."""
+    source = (channel // (frame.out_channels // frame.groups)) * int(frame.weight.shape[1]) + _input(frame, channel)
+    group = channel // (conv.out_channels // conv.groups)
+    inside = source - group * int(conv.weight.shape[1])
+    taps = (
+        np.asarray(conv.weight[channel, inside], np.float64)
+        if 0 <= inside < conv.weight.shape[1]
+        else np.zeros(conv.kernel_size)
+    )
+    sizes = [max(a, b) for a, b in zip(frame.kernel_size, conv.kernel_size, strict=True)]
+    before = [own[0] - pad[0] for own, pad in zip(frame.padding, conv.padding, strict=True)]
+    framed = np.zeros(sizes)
+    framed[tuple(slice(max(b, 0), max(b, 0) + n) for b, n in zip(before, conv.kernel_size, strict=True))] = taps
+    return framed.reshape(1, -1) if framed.ndim == 1 else framed
+
+
+__all__ = ["Kernel", "Scope", "of_region", "scope"]

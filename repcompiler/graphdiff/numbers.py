@@ -1,0 +1,98 @@
+"""Numbers that tell whether two operations have the same weights, or two values are the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from repcompiler.document import InputSpec
+from repcompiler.graphdiff.model import Box, Drawing
+from repcompiler.interpreter import trace
+
+NDArray = np.ndarray[Any, Any]
+Fingerprint = tuple[float, ...]
+"""Extents of a value, and three numbers that differ where it does."""
+CLOSE = 1e-4
+"""Relative difference up to which values count as the same: weights that were merged are rounded to float32."""
+SPATIAL, LARGE = 16, 5e9
+"""Pixels an axis of a probe where the graph leaves it free; multiply-accumulates from which on it takes too long."""
+
+
+def weights(box: Box) -> list[NDArray]:
+    """The arrays of an operation."""
+    op = None if box.node is None else box.node.op
+    if op is None or not is_dataclass(op):
+        return []
+    found = (getattr(op, field.name) for field in fields(op))
+    return [np.asarray(array) for array in found if hasattr(array, "shape")]
+
+
+def same_weights(first: Box, second: Box) -> bool:
+    """Whether two operations of one text hold the same numbers."""
+    pairs = list(zip(weights(first), weights(second), strict=False))
+    eps = [getattr(box.node.op, "eps", None) if box.node else None for box in (first, second)]
+    return eps[0] == eps[1] and all(a.shape == b.shape and np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def fingerprints(drawing: Drawing, feeds: Mapping[str, NDArray]) -> dict[int, Fingerprint]:
+    """Of each box that can be computed from `feeds`: its extents, and projections of its value."""
+    found: dict[int, Fingerprint] = {}
+    given = {value: feeds[value.name] for value in drawing.graph.inputs if value.name in feeds}
+    place_of = {id(value): place for place, value in enumerate(drawing.graph.inputs)}
+    place_of |= {id(box.node.output): place for place, box in enumerate(drawing.boxes) if box.node is not None}
+    try:
+        for value, array in trace(drawing.graph, given):
+            place = place_of.get(id(value))
+            if place is not None and array.size and np.isfinite(array).all():
+                found[place] = (*map(float, array.shape), *_projections(array))
+    except Exception:  # an operation of the document that does not run on this probe; what came before it counts
+        return found
+    return found
+
+
+def _projections(array: NDArray) -> tuple[float, float, float]:
+    numbers = array.astype(np.float64).ravel()
+    waves = np.cos(np.arange(numbers.size) * 0.7390851332)
+    return float(np.abs(numbers).mean()), float(numbers @ waves / numbers.size), float(numbers @ waves[::-1] / numbers.size)
+
+
+def same_values(first: Mapping[int, Fingerprint], second: Mapping[int, Fingerprint]) -> list[tuple[int, int]]:
+    """Places of equal values, each with one counterpart alone."""
+    like: dict[Fingerprint, list[int]] = defaultdict(list)
+    for place, numbers in second.items():
+        like[numbers[:-3]].append(place)
+    near = {
+        place: [other for other in like[numbers[:-3]] if _close(numbers, second[other])] for place, numbers in first.items()
+    }
+    taken: dict[int, list[int]] = defaultdict(list)
+    for place, others in near.items():
+        for other in others:
+            taken[other].append(place)
+    return [(place, others[0]) for place, others in near.items() if len(others) == 1 and len(taken[others[0]]) == 1]
+
+
+def _close(first: Fingerprint, second: Fingerprint) -> bool:
+    scale = max(first[-3], second[-3])
+    return all(abs(a - b) <= CLOSE * scale for a, b in zip(first[-3:], second[-3:], strict=True))
+
+
+def too_large(drawing: Drawing) -> bool:
+    """Whether running it in float64 here would take long."""
+    return sum(box.macs for box in drawing.boxes) > LARGE
+
+
+def probe(specs: Sequence[InputSpec]) -> dict[str, NDArray] | None:
+    """One small input of each, or None where a shape says too little."""
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for spec in specs:
+        if spec.shape is None:
+            return None
+        shape = [dim if isinstance(dim, int) else 1 if axis == 0 else SPATIAL for axis, dim in enumerate(spec.shape)]
+        whole = np.dtype(spec.dtype).kind in "iub" if spec.dtype != "bfloat16" else False
+        feeds[spec.name] = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
+    return feeds

@@ -1,0 +1,71 @@
+"""The same diff for the viewers that people already use: Graphviz, model-explorer, Netron."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from repcompiler.graphdiff.model import Drawing, linked
+from repcompiler.graphdiff.poster import FILL
+
+if TYPE_CHECKING:
+    from repcompiler.graphdiff.graph_diff import GraphDiff
+
+
+def dot(diff: GraphDiff) -> str:
+    """Two clusters, with a dashed line from what went to what came.  `dot -Tsvg` draws it."""
+    lines = ["digraph diff {", '  node [shape=box style="rounded,filled" fontname=monospace fontsize=10];']
+    for side, (letter, drawing) in enumerate(zip("ba", (diff.before, diff.after), strict=True)):
+        states = linked(diff.links, side)
+        lines.append(f"  subgraph cluster_{letter} {{ label={_quoted(drawing.title)};")
+        lines += [f"    {line}" for line in _nodes(drawing, letter, {place: state for place, (_, state) in states.items()})]
+        lines.append("  }")
+    for region in diff.links.regions:
+        if region.before and region.after:
+            rules = _quoted(", ".join(region.rules))
+            lines.append(f"  b{region.before[-1]} -> a{region.after[-1]} [style=dashed constraint=false label={rules}];")
+    return "\n".join([*lines, "}\n"])
+
+
+def _nodes(drawing: Drawing, letter: str, states: dict[int, str]) -> Iterator[str]:
+    for place, box in enumerate(drawing.boxes):
+        yield f'{letter}{place} [label={_quoted(f"{box.text}{chr(10)}{box.name}")} fillcolor="{FILL[states[place]]}"];'
+    for place, box in enumerate(drawing.boxes):
+        for source in box.reads:
+            yield f"{letter}{source} -> {letter}{place};"
+
+
+def _quoted(text: str) -> str:
+    """A string as Graphviz reads it; no escapes of its own (\\N and the like) but the end of a line."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def node_data(diff: GraphDiff) -> dict[str, Any]:
+    """Node data of model-explorer for the result: what happened to each node, and a colour."""
+    states = linked(diff.links, 1)
+    results = {}
+    for place, box in enumerate(diff.after.boxes):
+        link, state = states[place]
+        region = diff.links.regions[int(link[1:])] if link[0] == "r" else None
+        rules = f": {', '.join(region.rules)}" if region is not None and region.rules else ""
+        results[_node_name(box.node) or box.name] = {"value": f"{state}{rules}", "bgColor": FILL[state]}
+    return {"main": {"results": results}}
+
+
+def _node_name(node: Any) -> str:
+    """The document's own name of a node."""
+    return str(getattr(getattr(node, "origin", None), "name", "") or "")
+
+
+def metadata(diff: GraphDiff) -> dict[str, dict[str, str]]:
+    """Of each rewritten result, by name: properties for `metadata_props`, which Netron shows."""
+    found = {}
+    for region in diff.links.regions:
+        for place in region.after:
+            went = [diff.before.boxes[gone].name for gone in region.before]
+            found[diff.after.boxes[place].name] = {
+                "repcompiler.rules": ", ".join(f"{name} x {count}" for name, count in region.rules.items()),
+                "repcompiler.from": json.dumps(went),
+            }
+    return found
