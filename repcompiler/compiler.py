@@ -88,7 +88,7 @@ def compile_document(
         graph = fork.lift()
         log = Rewriter(graph, passes, cost, fuel, banned, certified).run()
         if log.steps:
-            fork.patch(graph)
+            log.renamed = fork.patch(graph)
         log.remaining = explain(graph, log.declined)
         graph.dissolve()
         return fork, log

@@ -40,8 +40,11 @@ class Document(Protocol):
     def lift(self) -> Graph:
         """The neutral graph, with handles (`origin`) into this very document."""
 
-    def patch(self, graph: Graph) -> None:
-        """Make this document compute what `graph`, lifted from it and rewritten since, says; touch nothing else."""
+    def patch(self, graph: Graph) -> Mapping[str, str]:
+        """Make this document compute what `graph`, lifted from it and rewritten since, says; touch nothing else.
+
+        Returns what the document calls the values that it calls otherwise than the graph does.
+        """
 
     def save(self, path: Path) -> None:
         """Write the model to a file: either the old file stays whole, or the new one is."""

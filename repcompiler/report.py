@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ class Report:
     declined: list[Declined] = field(default_factory=list)
     remaining: list[Remaining] = field(default_factory=list)
     """Why each linear operation is still next to another one."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the result calls the values that it calls otherwise than the rewrites did."""
     reverted: list[tuple[str, str]] = field(default_factory=list)
     """(rule, value) of rewrites taken back because the result differed with them."""
     verification: Verification | None = None
@@ -43,6 +45,7 @@ class Report:
         self.objective = objective
         self.before, self.after = before, after
         self.steps, self.declined, self.remaining = log.steps, log.declined, log.remaining
+        self.renamed = log.renamed
         self.reverted = sorted(reverted)
         self.verification = verification
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,6 +100,8 @@ class Log:
     steps: list[Step] = field(default_factory=list)
     declined: list[Declined] = field(default_factory=list)
     remaining: list[Remaining] = field(default_factory=list)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the result calls the values that it calls otherwise."""
 
 
 class Rewriter:

@@ -39,16 +39,20 @@ PARAMETRISED = re.compile(r"\.parametrizations\.([^.]+)\..*")
 """A weight, from what it is computed from."""
 
 
-def patch(model: fx.GraphModule, graph: Graph) -> None:
-    """Write `graph`, lifted from `model` and rewritten since, back into it."""
+def patch(model: fx.GraphModule, graph: Graph) -> dict[str, str]:
+    """Write `graph`, lifted from `model` and rewritten since, back into it.  Returns the names of new nodes by values."""
     written = {node for node in graph.nodes if node.origin is None or graph.is_bereft(node)}
     new = {value.origin: node for node in written for value in node.outputs if value.origin is not None}
     kept = {form.origin for node in graph.nodes if node not in written for form in (node, *node.implied)}
     framed = [(node, what) for _, region in regions(model) for node, what in frames(region).items()]
     kept |= {member for node in kept if node is not None for member in node.meta.get(MEMBERS, ())}
     kept |= {write for node, what in framed if node in kept for write in what.writes}
+    names: dict[str, str] = {}
     for path, region in regions(model):
-        Patch(region, graph, kept, new, f"{path}." if path else "").run()
+        patched = Patch(region, graph, kept, new, f"{path}." if path else "")
+        patched.run()
+        names |= {value.name: patched.prefix + node.name for value, node in patched.written.items()}
+    return names
 
 
 class Patch:

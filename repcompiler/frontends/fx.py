@@ -100,10 +100,10 @@ class FxDocument:
         """The neutral graph of all traced parts, side by side."""
         return lift(self.region)
 
-    def patch(self, graph: Graph) -> None:
-        """Write the rewritten graph back."""
-        patch(self.region, graph)
+    def patch(self, graph: Graph) -> Mapping[str, str]:
+        """Write the rewritten graph back.  Returns the names of new nodes by those of their values."""
         self._running = self._reference = self._graph = self._macs = None
+        return patch(self.region, graph)
 
     def save(self, path: Path) -> None:
         """Pickle the model to a file, as `torch.save` does."""

@@ -87,10 +87,11 @@ class OnnxDocument:
             self._graph = self.lift()
         return self._graph
 
-    def patch(self, graph: Graph) -> None:
-        """Write the rewritten graph back."""
+    def patch(self, graph: Graph) -> Mapping[str, str]:
+        """Write the rewritten graph back; all names are the graph's."""
         patch(self.onnx_ir_model, graph)
         self._graph = None
+        return {}
 
     def inferred(self) -> Inferred:
         """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""

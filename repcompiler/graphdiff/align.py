@@ -130,7 +130,8 @@ def _regions(found: Alignment) -> Links:
         kept = same.keys() if side == 0 else set(same.values())
         loose = [place for place in range(len(drawing.boxes)) if place not in kept]
         changed.add_nodes_from((side, place) for place in loose)
-        reads = ((place, source) for place in loose for source in drawing.boxes[place].reads if source not in kept)
+        linked = (found.forth, found.back)[side]  # a value that both graphs have ends a region, whatever computes it
+        reads = ((place, source) for place in loose for source in drawing.boxes[place].reads if source not in linked)
         changed.add_edges_from(((side, place), (side, source)) for place, source in reads)
     changed.add_edges_from(((0, place), (1, other)) for place, other in found.forth.items() if place not in same)
     for ends in _between(found, same).values():
@@ -139,10 +140,20 @@ def _regions(found: Alignment) -> Links:
     for members in nx.connected_components(changed):
         went, came = (tuple(sorted(place for side, place in members if side == which)) for which in (0, 1))
         linked = [found.how[place] for place in went if place in found.forth]
-        how = "values" if "values" in linked else linked[0] if linked else "guess" if went and came else "structure"
+        how = "values" if "values" in linked else linked[0] if linked else _kind_of(found, same, went, came)
         regions.append(Region(went, came, how))
     pairs = [Pair(place, other, found.how[place]) for place, other in sorted(same.items())]
     return Links(tuple(pairs), tuple(sorted(regions, key=lambda region: (region.before or (len(before.boxes),), region.after))))
+
+
+def _kind_of(found: Alignment, same: Mapping[int, int], went: Sequence[int], came: Sequence[int]) -> str:
+    """Between the same sources and the same readers one thing came for the other; otherwise that is a guess."""
+    before, after = found.drawings
+    sources = {same[source] for place in went for source in before.boxes[place].reads if source in same}
+    readers = {same[reader] for place in went for reader in before.readers[place] if reader in same}
+    alike = sources == {source for place in came for source in after.boxes[place].reads if source not in came}
+    alike = alike and readers == {reader for place in came for reader in after.readers[place] if reader not in came}
+    return "structure" if alike or not (went and came) else "guess"
 
 
 def _is_same(found: Alignment, place: int, other: int) -> bool:

@@ -110,10 +110,12 @@ def of_compilation(source: Document, result: Document, report: Report, titles: t
     """The diff of a model and what it was compiled to, as the log tells it."""
     before = draw(source.fork().lift(), titles[0], report.before)
     after = draw(result.fork().lift(), titles[1], report.after)
-    return GraphDiff(before, after, trace(before, after, report.steps), report, report.verification)
+    return GraphDiff(before, after, trace(before, after, report), report, report.verification)
 
 
-def diff(before: Any, after: Any, example_inputs: Any = None, *, verify: bool = True) -> GraphDiff:
+def diff(
+    before: Any, after: Any, example_inputs: Any = None, *, report: Report | None = None, verify: bool = True
+) -> GraphDiff:
     """`repcompiler.diff`."""
     from repcompiler.frontends import open_document
 
@@ -123,6 +125,8 @@ def diff(before: Any, after: Any, example_inputs: Any = None, *, verify: bool = 
         draw(document.fork().lift(), _title(model, fallback), document.statistics())
         for document, model, fallback in ((first, before, "before"), (second, after, "after"))
     )
+    if report is not None:
+        return GraphDiff(old, new, trace(old, new, report), report, report.verification)
     renamed = _renaming(first, second)
     verification = Reference(first).compare(cast(Document, Renamed(second, renamed))) if verify and renamed else None
     return GraphDiff(old, new, align(old, new, _fingerprints(first, (old, new), renamed)), None, verification)

@@ -15,6 +15,8 @@ from repcompiler.graphdiff.model import Drawing
 
 HEIGHT, PORT_HEIGHT, LETTER, WIDEST = 38.0, 18.0, 6.7, 30
 """Sizes in px, and letters a line."""
+PORTS = 4
+"""Values of other rows that an operation is drawn to read one by one."""
 OPTIONS = {
     "direction": "topbottom",
     "effort": "fast",
@@ -59,11 +61,14 @@ def picture(drawing: Drawing, places: Sequence[int]) -> Picture:
     edges: list[tuple[tuple[int, str], tuple[int, str]]] = []
     for place in sorted(places):
         box = drawing.boxes[place]
-        for source in box.reads:
-            origin = (source, "") if source in inside else (source, "from")
-            if origin not in items and origin[1]:
-                items[origin] = (shortened(drawing.boxes[source].name, 24),)
-            edges.append((origin, (place, "")))
+        outside = [source for source in box.reads if source not in inside]
+        edges += [((source, ""), (place, "")) for source in box.reads if source in inside]
+        if len(outside) > PORTS:
+            items[place, "from"] = (f"{len(outside)} values from above",)
+            edges.append(((place, "from"), (place, "")))
+        else:
+            items |= {(source, "from"): (shortened(drawing.boxes[source].name, 24),) for source in outside}
+            edges += [((source, "from"), (place, "")) for source in outside]
         items[place, ""] = _lines(box.text, box.name)
         if box.output or any(reader not in inside for reader in drawing.readers[place]):
             items[place, "to"] = ("output" if box.output else shortened(box.name, 24),)

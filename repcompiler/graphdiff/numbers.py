@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 
 from repcompiler.document import InputSpec
 from repcompiler.graphdiff.model import Box, Drawing
-from repcompiler.interpreter import trace
+from repcompiler.interpreter import evaluate
+from repcompiler.ir import Node, Value
+from repcompiler.meaning import wide
 
 NDArray = np.ndarray[Any, Any]
 Fingerprint = tuple[float, ...]
@@ -39,19 +43,34 @@ def same_weights(first: Box, second: Box) -> bool:
 
 
 def fingerprints(drawing: Drawing, feeds: Mapping[str, NDArray]) -> dict[int, Fingerprint]:
-    """Of each box that can be computed from `feeds`: its extents, and projections of its value."""
-    found: dict[int, Fingerprint] = {}
-    given = {value: feeds[value.name] for value in drawing.graph.inputs if value.name in feeds}
-    place_of = {id(value): place for place, value in enumerate(drawing.graph.inputs)}
-    place_of |= {id(box.node.output): place for place, box in enumerate(drawing.boxes) if box.node is not None}
-    try:
-        for value, array in trace(drawing.graph, given):
-            place = place_of.get(id(value))
-            if place is not None and array.size and np.isfinite(array).all():
-                found[place] = (*map(float, array.shape), *_projections(array))
-    except Exception:  # an operation of the document that does not run on this probe; what came before it counts
-        return found
+    """Of each box that can be computed from `feeds` (in float64): what tells its value from others."""
+    live: dict[Value, NDArray] = {value: feeds[value.name] for value in drawing.graph.inputs if value.name in feeds}
+    found = {place: _fingerprint(live[value]) for place, value in enumerate(drawing.graph.inputs) if value in live}
+    order = [(place, box.node) for place, box in enumerate(drawing.boxes) if box.node is not None]
+    last = {value: place for place, node in order for value in node.inputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a probe may be too small for a pool, and have a mean of nothing
+        for place, node in order:
+            if (arrays := _operands(node, live)) is not None:
+                with suppress(Exception):  # what the document cannot evaluate here; what does not read it still counts
+                    live |= zip(node.outputs, evaluate(node.op, arrays), strict=True)
+            if node.output in live and live[node.output].size and np.isfinite(live[node.output]).all():
+                found[place] = _fingerprint(live[node.output])
+            for value in node.inputs:
+                if last[value] == place:
+                    live.pop(value, None)
     return found
+
+
+def _operands(node: Node, live: Mapping[Value, NDArray]) -> list[NDArray] | None:
+    """The arrays that a node reads, if all of them are known."""
+    if any(value not in live and value.constant is None for value in node.inputs):
+        return None
+    return [live[value] if value in live else wide(np.asarray(value.constant and value.constant())) for value in node.inputs]
+
+
+def _fingerprint(array: NDArray) -> Fingerprint:
+    return (*map(float, array.shape), *_projections(array))
 
 
 def _projections(array: NDArray) -> tuple[float, float, float]:

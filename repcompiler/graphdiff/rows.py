@@ -2,7 +2,7 @@
 
 One order serves both sides: linked boxes are contracted to one, cycles that this makes too, and what remains is sorted
 topologically.  It is cut where at most one tensor is alive on either side, and, where there is no such place for long, where
-the fewest are.
+the fewest are.  A region that is larger than a row takes several.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from repcompiler.graphdiff.model import Drawing, Links
 
 MOST = 120
 """Boxes in a row, about: how large a drawing a person can take in, and the layout do fast."""
+CROWDED = 400
+"""Tensors alive, summed over the operations of a row: long edges take a person as much time to follow as the layout."""
 FEW = 3
 """Unchanged boxes that are shown as the context of a change."""
 PERIOD = 8
@@ -62,18 +64,19 @@ def cut(before: Drawing, after: Drawing, links: Links) -> list[Row]:
         max(counts) for counts in zip(*(_alive(d, position[s], len(order)) for s, d in enumerate((before, after))), strict=True)
     ]
     rows: list[Row] = []
-    start, best, size = 0, 0, 0
+    start, best, size, crowd = 0, 0, 0, 0
     index = 0
     while index < len(order):
         size += order[index].size
+        crowd += alive[index]
         best = index if index == start or alive[index] <= alive[best] else best
-        if alive[index] <= 1 or size >= MOST or index == len(order) - 1:
+        if alive[index] <= 1 or max(size / MOST, crowd / CROWDED) >= 1 or index == len(order) - 1:
             end = index if alive[index] <= 1 or index == len(order) - 1 else best
             rows.append(Row())
             for row in order[start : end + 1]:
                 rows[-1].extend(row)
             start = best = index = end + 1
-            size = 0
+            size = crowd = 0
         else:
             index += 1
     return _joined(rows)
@@ -97,7 +100,11 @@ def _order(before: Drawing, after: Drawing, links: Links) -> list[Row]:
         row = Row()
         for unit in sorted(merged.nodes[part]["members"], key=lambda unit: _key(units[unit])):
             row.extend(units[unit])
-        order.append(row)
+        row = Row(sorted(row.before), sorted(row.after), row.regions)
+        order += [
+            Row(row.before[start : start + MOST], row.after[start : start + MOST], row.regions)
+            for start in range(0, row.size, MOST)
+        ]
     return order
 
 

@@ -7,26 +7,24 @@ touched has kept its name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import networkx as nx
 
 from repcompiler.graphdiff.model import Drawing, Links, Pair, Region
+from repcompiler.report import Report
 from repcompiler.rewriter import Step
 
 
-def trace(before: Drawing, after: Drawing, steps: Sequence[Step]) -> Links:
+def trace(before: Drawing, after: Drawing, report: Report) -> Links:
     """Pairs by name, and regions from the rewrites."""
     touched = nx.Graph()
-    for step in steps:
+    for step in report.steps:
         names = [step.root, *(name for name, _ in (*step.removed, *step.added))]
-        nx.add_path(touched, names)
-        touched.add_nodes_from(names)
-    region_of: dict[str, int] = {}
-    for index, names in enumerate(nx.connected_components(touched)):
-        region_of |= dict.fromkeys(names, index)
+        nx.add_path(touched, [*names, *(report.renamed[name] for name in names if name in report.renamed)])
+        touched.add_node(step.root)
+    region_of = {name: index for index, names in enumerate(nx.connected_components(touched)) for name in names}
     told: dict[int, list[Step]] = defaultdict(list)
-    for step in steps:
+    for step in report.steps:
         told[region_of[step.root]].append(step)
 
     def inside(drawing: Drawing) -> dict[int, list[int]]:
