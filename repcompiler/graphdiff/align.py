@@ -12,7 +12,7 @@ around it.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import networkx as nx
@@ -130,12 +130,11 @@ def _regions(found: Alignment) -> Links:
         kept = same.keys() if side == 0 else set(same.values())
         loose = [place for place in range(len(drawing.boxes)) if place not in kept]
         changed.add_nodes_from((side, place) for place in loose)
-        linked = (found.forth, found.back)[side]  # a value that both graphs have ends a region, whatever computes it
-        reads = ((place, source) for place in loose for source in drawing.boxes[place].reads if source not in linked)
+        ends = (found.forth, found.back)[side]  # a value that both graphs have ends a region, whatever computes it
+        reads = ((place, source) for place in loose for source in drawing.boxes[place].reads if source not in ends)
         changed.add_edges_from(((side, place), (side, source)) for place, source in reads)
     changed.add_edges_from(((0, place), (1, other)) for place, other in found.forth.items() if place not in same)
-    for ends in _between(found, same).values():
-        nx.add_path(changed, ends)
+    changed.add_edges_from(_between(found, same))
     regions = []
     for members in nx.connected_components(changed):
         went, came = (tuple(sorted(place for side, place in members if side == which)) for which in (0, 1))
@@ -161,16 +160,13 @@ def _is_same(found: Alignment, place: int, other: int) -> bool:
     return first.text == second.text and same_weights(first, second)
 
 
-def _between(found: Alignment, same: Mapping[int, int]) -> dict[Hashable, list[tuple[int, int]]]:
+def _between(found: Alignment, same: Mapping[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """What is not linked and read by the same operation at the same operand: one went where the other came."""
-    ends: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
     for place, other in same.items():
         reads = found.drawings[0].boxes[place].reads, found.drawings[1].boxes[other].reads
-        if len(reads[0]) == len(reads[1]):
-            for index, sources in enumerate(zip(*reads, strict=True)):
-                if sources[0] not in found.forth and sources[1] not in found.back:
-                    ends[place, index] = [(0, sources[0]), (1, sources[1])]
-    return ends
+        for first, second in zip(*reads, strict=False) if len(reads[0]) == len(reads[1]) else ():
+            if first not in found.forth and second not in found.back:
+                yield (0, first), (1, second)
 
 
 def _unique(first: Mapping[int, Hashable], second: Mapping[int, Hashable]) -> list[tuple[int, int]]:

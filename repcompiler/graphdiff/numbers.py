@@ -80,18 +80,15 @@ def _projections(array: NDArray) -> tuple[float, float, float]:
 
 
 def same_values(first: Mapping[int, Fingerprint], second: Mapping[int, Fingerprint]) -> list[tuple[int, int]]:
-    """Places of equal values, each with one counterpart alone."""
+    """Places of equal values; of several on one side (an identity has the value it reads) the last."""
     like: dict[Fingerprint, list[int]] = defaultdict(list)
     for place, numbers in second.items():
         like[numbers[:-3]].append(place)
-    near = {
-        place: [other for other in like[numbers[:-3]] if _close(numbers, second[other])] for place, numbers in first.items()
-    }
-    taken: dict[int, list[int]] = defaultdict(list)
-    for place, others in near.items():
-        for other in others:
-            taken[other].append(place)
-    return [(place, others[0]) for place, others in near.items() if len(others) == 1 and len(taken[others[0]]) == 1]
+    last = {}
+    for place, numbers in sorted(first.items()):
+        if others := [other for other in like[numbers[:-3]] if _close(numbers, second[other])]:
+            last[max(others)] = place
+    return [(place, other) for other, place in last.items()]
 
 
 def _close(first: Fingerprint, second: Fingerprint) -> bool:
