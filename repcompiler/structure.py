@@ -143,18 +143,25 @@ def blocks(op: Conv) -> Iterator[tuple[Select, Conv, Select]]:
     used = op.weight.reshape(*op.weight.shape[:2], -1).any(axis=2)  # (O, I)
     if used.mean() > SPARSE:
         return
-    import networkx  # rarely needed, and slow to import
-
-    pairs = networkx.Graph((("out", int(o)), ("in", int(i))) for o, i in np.argwhere(used))
-    parts = [sorted(part) for part in networkx.connected_components(pairs)]
-    inputs = [[index for side, index in part if side == "in"] for part in parts]
-    outputs = [[index for side, index in part if side == "out"] for part in parts]
-    sizes = {(len(i), len(o)) for i, o in zip(inputs, outputs, strict=True)}
-    rows, columns = [o for part in outputs for o in part], [i for part in inputs for i in part]
+    parts = list(_parts(used))
+    rows, columns = [o for outputs, _ in parts for o in outputs], [i for _, inputs in parts for i in inputs]
+    sizes = {(len(outputs), len(inputs)) for outputs, inputs in parts}
     if len(parts) == 1 or len(sizes) > 1 or len(rows) < op.out_channels or len(columns) < op.in_channels:
         return
     sorted_op = replace(op, weight=op.weight[rows][:, columns], bias=float64(op.bias)[rows])
     yield Select(tuple(columns)), grouped(sorted_op), Select(tuple(map(int, np.argsort(rows))))
+
+
+def _parts(used: NDArray) -> Iterator[tuple[list[int], list[int]]]:
+    """(outputs, inputs) of each part of the graph that has an edge wherever `used`, outputs by inputs, is true."""
+    free = used.any(axis=1)
+    while free.any():
+        rows = np.arange(len(used)) == free.argmax()
+        columns = used[rows].any(axis=0)
+        while (more := used[:, columns].any(axis=1)).sum() > rows.sum():
+            rows, columns = more, used[more].any(axis=0)
+        free &= ~rows
+        yield np.flatnonzero(rows).tolist(), np.flatnonzero(columns).tolist()
 
 
 def factors(op: Conv) -> Iterator[tuple[Conv, Conv]]:
