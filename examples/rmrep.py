@@ -63,7 +63,7 @@ def rmrep(depth: int, ratio: float | None = None) -> nn.Module:
 def main(image: int = 224) -> None:
     for depth in DEPTHS:
         rep, rm = rmrep(depth, 0.0), rmrep(depth)
-        result, report = made_plain(settle_batch_norms(rm, (1, 3, 64, 64)), image, objective="latency")
+        result, report = made_plain(settle_batch_norms(rm, (1, 3, 64, 64)), image)
         print(f"depth {depth}\n  RepVGG in training {size_of(rep)}\n  RMRep in training  {size_of(rm)}")
         print(f"  RMRep compiled     {size_of(result)}")
         print(f"  deviation (the source's own): {shown_deviation(report.to_dict()['verification'])}", flush=True)

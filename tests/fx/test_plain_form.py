@@ -3,8 +3,10 @@
 import pytest
 import torch
 from mobilenetv2_to_v1 import mobilenet_v2
+from mobileone import settle_batch_norms
 from plain_form import Size, made_plain, size_of
 from resnet_to_vgg import resnet
+from rmrep import rmrep
 from torch import fx, nn
 
 
@@ -46,3 +48,28 @@ def largest_before_clip(network):
             module.register_forward_pre_hook(lambda module, inputs: largest.append(inputs[0].max()))
     network(torch.randn(1, 3, 40, 40))
     return torch.stack(largest)
+
+
+@pytest.mark.parametrize(
+    ("depth", "repvgg", "reserved"),
+    [
+        (21, 2_400_931_840, 2_144_030_720),
+        (37, 4_456_140_800, 3_942_338_560),
+        (69, 8_566_558_720, 6_511_349_760),
+        (133, 16_787_394_560, 10_621_767_680),
+    ],
+)
+def test_rmrep_takes_less_arithmetic_in_training_than_repvgg(depth, repvgg, reserved):
+    assert (size_of(rmrep(depth, 0.0)).macs, size_of(rmrep(depth)).macs) == (repvgg, reserved)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 0.75])
+def test_each_block_of_rmrep_is_one_convolution(ratio):
+    """Under `latency` it computes only what is not reserved, where a concatenation is cheaper than that much of a layer."""
+    network = settle_batch_norms(rmrep(21, ratio), (1, 3, 64, 64))
+    for objective in ("plain", "latency"):
+        result, report = made_plain(network, 45, objective)
+        assert report.verification.checked
+        assert size_of(result).convolutions == 21
+        beside = {"getitem", "cat"} if ratio and objective == "latency" else set()
+        assert kinds(result) - beside == {"Conv2d", "relu", "AdaptiveAvgPool2d", "Flatten", "Linear"}
