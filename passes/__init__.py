@@ -6,6 +6,7 @@ To add one: copy a file, state the equation, its condition and its source, and n
 if __name__ == "passes":
     raise ImportError("import repcompiler.passes instead: this folder is that package, and two copies would not mix")
 
+from repcompiler.passes.add_to_all_channels import add_to_all_channels
 from repcompiler.passes.average_pool_to_conv import average_pool_to_conv
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
@@ -81,6 +82,7 @@ PASSES: tuple[Pass, ...] = (
     merge_conv_into_linear,
     merge_parallel_conv_and_linear,
     recover_structure,
+    add_to_all_channels,
     remove_residual,
     space_to_depth_to_conv,
     identity_to_dirac,

@@ -5,7 +5,6 @@ timm checks `x.ndim == 4` before every batch norm; each check would read the con
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,23 +16,18 @@ from repcompiler.frontends.fx_layout import COMPARISONS, Undecided, decide
 from repcompiler.frontends.fx_lift import lift
 from repcompiler.frontends.fx_memory import is_private_write, written_by
 from repcompiler.frontends.fx_run import SHAPE
+from repcompiler.frontends.fx_slices import FUNCTIONAL, settle_slices
 from repcompiler.frontends.fx_trace import forget_tracer, regions
 from repcompiler.ir import Shape
 
-FUNCTIONAL = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
-
 
 def settle(model: fx.GraphModule) -> None:
-    """Both of the following, in all regions of a model whose shapes were learnt as far as they can be."""
+    """All of the following, in all regions of a model whose shapes were learnt as far as they can be."""
     known = {node: node.meta[SHAPE][0] for _, region in regions(model) for node in region.graph.nodes if SHAPE in node.meta}
     shapes = known or {value.origin: value.shape for node in lift(model).nodes for value in (*node.inputs, *node.outputs)}
     for _, region in regions(model):
         settle_assertions(region, shapes)
+        settle_slices(region)
         settle_writes(region)
         region.recompile()
 
