@@ -27,9 +27,9 @@ def test_what_is_added_to_some_channels_is_added_to_all_with_zeros():
     check_pass(RULES, graph, objective="plain")
     assert render(graph) == cleandoc("""
         graph(%y: [?, 6, ?, ?], %x: [?, 6, ?, ?])
-          %select2 = Select 4 channels(%x) : [?, 4, ?, ?]
+          %select2 = Select(%x) : [?, 4, ?, ?]
           %y/1 = Conv(%select2) 4->6 1x1 : [?, 6, ?, ?]
-          %y = Sum(%y, %y/1) : [?, 6, ?, ?]
+          %y = Add(%y, %y/1) : [?, 6, ?, ?]
           return %y
     """)
 
