@@ -98,7 +98,7 @@ def sweep(entries: Iterable[Entry], again: bool, seconds: float, jobs: int) -> N
     """Measure what has no row of these versions, with the compiler as it is now, whatever is edited meanwhile."""
     rows, current = load(), versions()
     missing = [entry for entry in entries if again or rows.get((entry.source, entry.name), {}).get("versions") != current]
-    missing.sort(key=lambda entry: entry.parameters)  # most rows early
+    missing.sort(key=lambda entry: ((entry.source, entry.name) in rows, entry.parameters))  # the new first, most rows early
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, ROWS.open("a") as file, TemporaryDirectory() as compiler:
         for part in COMPILER:
