@@ -17,11 +17,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from repcompiler.algebra import known_zero
 from repcompiler.ir import Expr, Node, Shape, Value
 from repcompiler.ops import (
     AvgPool,
     BatchNorm,
+    ClipChannels,
     Constant,
     Conv,
     ConvTranspose,
@@ -119,6 +122,8 @@ def launches(op: Op, output: Shape | None = None) -> int:
         return 0
     if isinstance(op, Sum):
         return len(op.signs) - 1
+    if isinstance(op, ClipChannels):  # from below, and from above
+        return int(np.isfinite(op.minimum).any()) + int(np.isfinite(op.maximum).any())
     if isinstance(op, Frame):
         return 1 + sum(amount > 0 for pair in op.padding for amount in pair)
     if isinstance(op, Linear) and (output is None or len(output) != 2):
