@@ -7,18 +7,21 @@ named.  So channels that are permuted, or scaled, and put right again later are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from repcompiler.alignment import Pairs, align
-from repcompiler.deviation import FLOOR, MULTIPLE
+from repcompiler.deviation import EXACT_MULTIPLE
 from repcompiler.document import Document, Feeds, NDArray
 from repcompiler.interface import Matched
 from repcompiler.ir import Graph, Value
 from repcompiler.probes import epsilon
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+SMALL = 1e-3
+"""A difference of so little of the largest one is not where two models part: rounded weights may grow into it."""
 
 HALF = 0.5
 """Of the pixels: where as many differ, it is everywhere."""
@@ -38,6 +41,8 @@ class Difference:
     second: float = 0.0
     scale: float = 0.0
     """The largest number of this value in the first model."""
+    relative: float = float("inf")
+    """The largest difference, as a part of that."""
     pattern: str = ""
     """Which pixels, channels and images differ, or why the values cannot be compared."""
     after: tuple[str, ...] = ()
@@ -66,12 +71,14 @@ def locate(first: Document, second: Matched, feeds: Feeds, probe: str) -> Differ
     walks = first.walk(feeds), second.document.walk(second.feeds(feeds))
     for value, (array, other) in _side_by_side(*walks, pairs):
         found[value] = compare(value, pairs[value], array, other)
+    outputs = [found.get(value) for value in ours.outputs]
+    least = SMALL * max((output.relative for output in outputs if output and output.place), default=0.0)
+    found = {value: difference if difference and difference.relative > least else None for value, difference in found.items()}
     relevant = _leads_to(ours, found)
-    for value in found:
-        difference = found[value]
+    for value, difference in found.items():
         if value in relevant and difference is not None:
             before = tuple(sorted(source.name for source in _nearest(value, found)))
-            return Difference(**{**vars(difference), "after": before, "probe": probe})
+            return replace(difference, after=before, probe=probe)
     return None
 
 
@@ -114,14 +121,16 @@ def compare(value: Value, other: Value, first: NDArray, second: NDArray) -> Diff
     a, b = first.astype(np.float64), second.astype(np.float64)
     numbers = np.isfinite(a)
     scale = float(np.max(np.abs(a[numbers]), initial=0.0))
-    eps = MULTIPLE * FLOOR * epsilon(np.dtype(value.dtype if value.dtype in FLOATS else "float32"))
+    rounding = EXACT_MULTIPLE * epsilon(np.dtype(value.dtype if value.dtype in FLOATS else "float32")) * scale
     with np.errstate(invalid="ignore"):
         error = np.where(numbers & np.isfinite(b), np.abs(a - b), np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.inf))
-    different = error > eps * scale  # what weights computed in another way may make
-    if not different.any():
+    worst = float(np.max(error, initial=0.0))
+    if worst <= rounding:
         return None
     place = tuple(int(index) for index in np.unravel_index(np.argmax(error), error.shape))
-    return Difference(value.name, other.name, operation, place, float(a[place]), float(b[place]), scale, pattern(different))
+    numbers_there = float(a[place]), float(b[place]), scale, worst / scale if scale else float("inf")
+    shown = pattern(error > max(rounding, SMALL * worst) if np.isfinite(worst) else error > rounding)
+    return Difference(value.name, other.name, operation, place, *numbers_there, shown)
 
 
 def pattern(different: NDArray) -> str:

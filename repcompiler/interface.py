@@ -110,9 +110,7 @@ def unify(pairs: Sequence[tuple[Shape | None, Shape | None]], names: Sequence[st
             elif isinstance(other, tuple) and one != other:
                 same[other] = one
             elif one != other:
-                raise ModelError(
-                    f"input '{name}' is of shape {_shape(ours)} in the first model and {_shape(theirs)} in the second"
-                )
+                raise ModelError(f"input '{name}' is {_shape(ours)} in the first model and {_shape(theirs)} in the second")
             merged[-1].append(other)  # type: ignore[union-attr]
     return [None if dims is None else tuple(_dim(root(dim)) for dim in dims) for dims in merged]
 

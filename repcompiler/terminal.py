@@ -83,10 +83,10 @@ def _deviations(result: VerifyResult) -> Table:
     for column in ("largest number", "own rounding", "deviation", "in units", "in float64", "in units"):
         table.add_column(column, justify="right")
     for output in result.outputs:
-        scale, own, off = (f"{number:.2e}" for number in (output.scale, output.source, output.result))
+        scale, own, deviation = (f"{number:.2e}" for number in (output.scale, output.source, output.result))
         run, exact = (Text(f"{units:.2g}", style="" if output.equal else "red") for units in output.units)
         exactly = ("", "") if output.exact is None else (f"{output.exact:.2e}", exact)
-        table.add_row(Text(output.name), scale, own, off, run, *exactly)
+        table.add_row(Text(output.name), scale, own, deviation, run, *exactly)
     return table
 
 
