@@ -78,9 +78,10 @@ class Terminal:
 
 
 def _deviations(result: VerifyResult) -> Table:
+    """Largest number and rounding of the first model; how far off the second is as it runs and in float64, also in units."""
     table = Table()
     table.add_column("output")
-    for column in ("largest number", "own rounding", "deviation", "in units", "in float64", "in units"):
+    for column in ("largest", "rounding", "deviation", "units", "float64", "units"):
         table.add_column(column, justify="right")
     for output in result.outputs:
         scale, own, deviation = (f"{number:.2e}" for number in (output.scale, output.source, output.result))

@@ -117,6 +117,24 @@ def test_explanation_is_what_is_printed():
     assert blocks("text") == ["\n".join(report.explanation()) + "\n"]
 
 
+def test_verdicts_are_what_is_printed(folder):
+    broken = onnx.load("model.onnx")
+    (pads,) = (attribute for attribute in broken.graph.node[0].attribute if attribute.name == "pads")
+    pads.ints[:] = [0, 1, 2, 1]
+    onnx.save(broken, "broken.onnx")
+    onnx.save(repcompiler.compile("model.onnx"), "plain.onnx")
+    for block in blocks("console"):
+        command, _, shown = block.partition("\n")
+        program = [sys.executable, "-m", "repcompiler", *shlex.split(command)[2:]]
+        printed = subprocess.run(program, capture_output=True, text=True).stdout
+        assert unnumbered(printed) == unnumbered(shown)
+
+
+def unnumbered(text):
+    """Without what rounding decides: the last digits of all numbers but counts and places."""
+    return re.sub(r"\d\.\d+(e[-+]\d+)?", "", re.sub(r"(\d\.?\d*(e[-+]\d+)?) times", "times", text))
+
+
 def test_exit_codes_are_the_programs():
     codes = {int(code): meaning for code, meaning in re.findall(r"(\d) ([a-z ,]+)[;`u]", README.split("Exit codes: ")[1][:200])}
     assert codes[cli.DONE].startswith("done")
