@@ -22,7 +22,7 @@ def diff(
     Args:
         before: an `nn.Module` or GraphModule in eval mode, the path of an .onnx file, or an ONNX model.
         after: another one, of any of these kinds.
-        example_inputs: as `repcompiler.compile` takes them, for `before` and, where it is a torch module, `after`.
+        example_inputs: as `repcompiler.compile` takes them: a tensor or a tuple for torch modules, a dict for ONNX files.
         report: that of the compilation which made `after` of `before`: then its log tells the correspondence, and the rewrites.
         verify: run both on the same inputs, and compare (without a report, which has compared them).
 

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import networkx as nx
 
 from repcompiler.graphdiff.model import Drawing, Links, Pair, Region
-from repcompiler.graphdiff.numbers import Fingerprint, same_values, same_weights
+from repcompiler.graphdiff.numbers import Fingerprint, close, same_values, same_weights
 
 MADE_UP = re.compile(r"[\d_]*|(\w*_)?\d+|[vtx]_?\d+")
 """Names that an exporter counts up: two of them being alike means nothing."""
@@ -29,15 +29,17 @@ RADIUS = 3
 class Alignment:
     """Links between two drawings, found step by step."""
 
-    def __init__(self, before: Drawing, after: Drawing) -> None:
+    def __init__(self, before: Drawing, after: Drawing, fingerprints: Sequence[Mapping[int, Fingerprint]]) -> None:
         self.drawings = before, after
+        self.fingerprints = fingerprints
+        self.equal = {other: place for place, other in same_values(*fingerprints)}
         self.forth: dict[int, int] = {}
         self.back: dict[int, int] = {}
         self.how: dict[int, str] = {}
 
     def link(self, before: int, after: int, how: str) -> bool:
-        """Link two boxes that are free; whether they were."""
-        if before in self.forth or after in self.back:
+        """Link two boxes that are free, unless their values belie it; whether that was done."""
+        if before in self.forth or after in self.back or self._belies(before, after):
             return False
         self.forth[before], self.back[after], self.how[before] = after, before, how
         return True
@@ -58,6 +60,15 @@ class Alignment:
         inputs = ([place for place in self.free(side) if self.drawings[side].boxes[place].kind == "Input"] for side in (0, 1))
         for place, other in zip(*inputs, strict=False):
             self.link(place, other, "structure")
+
+    def _belies(self, place: int, other: int) -> bool:
+        """Whether what looks like this result has the value of another one: as a convolution has into which the batch norm
+        after it was folded, and which kept its own name.
+        """
+        first, second = self.fingerprints[0].get(place), self.fingerprints[1].get(other)
+        if first is None or second is None or self.equal.get(other, place) == place:
+            return False
+        return not close(first, second)
 
     def by_structure(self) -> None:
         """Neighbourhoods that occur once, from wide to narrow; after each, what follows from what is linked."""
@@ -92,11 +103,10 @@ class Alignment:
         box = self.drawings[side].boxes[place]
         return box.text, box.shape, len(box.reads)
 
-    def by_value(self, fingerprints: Sequence[Mapping[int, Fingerprint]]) -> None:
-        """Results of equal numbers, each the only one of its like."""
-        free = [
-            {place: fingerprints[side][place] for place in self.free(side) if place in fingerprints[side]} for side in (0, 1)
-        ]
+    def by_value(self) -> None:
+        """Results of equal numbers."""
+        known = self.fingerprints
+        free = [{place: known[side][place] for place in self.free(side) if place in known[side]} for side in (0, 1)]
         for place, other in same_values(*free):
             self.link(place, other, "values")
         self.follow()
@@ -113,11 +123,11 @@ class Alignment:
 
 def align(before: Drawing, after: Drawing, fingerprints: Sequence[Mapping[int, Fingerprint]] = ({}, {})) -> Links:
     """The links of two drawings; `fingerprints`: of each place, numbers that tell its value on a probe."""
-    found = Alignment(before, after)
+    found = Alignment(before, after, fingerprints)
     found.by_name()
     found.by_structure()
     found.by_fused_name()
-    found.by_value(fingerprints)
+    found.by_value()
     return _regions(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +72,15 @@ def of(diff: GraphDiff) -> dict[str, Any]:
         return [_row(diff, number[id(row)], row) for row in some]
 
     blocks = [(block, shown(block.rows), shown(block.repeats)) for block in fold(diff.before, diff.after, rows)]
+    why = _reasons(diff)
     return {
         "diff": diff,
         "bars": bars(diff),
         "sides": tuple(zip(SIDES, (diff.before, diff.after), strict=True)),
         "links": (linked(diff.links, BEFORE), linked(diff.links, AFTER)),
-        "why": _reasons(diff),
+        "why": why,
         "blocks": [(rows, repeats, _repeated(block)) for block, rows, repeats in blocks],
-        "regions": [region_contents(diff, index, region) for index, region in enumerate(diff.links.regions)],
+        "regions": [region_contents(diff, index, region, why) for index, region in enumerate(diff.links.regions)],
         "verdict": verdict(diff),
     }
 
@@ -95,7 +96,7 @@ def bars(diff: GraphDiff) -> list[Bar]:
             )
         ]
     return [
-        Bar("operations", old.nodes, new.nodes),
+        Bar("operators", old.nodes, new.nodes),
         Bar("parameters", old.parameters, new.parameters),
         Bar("multiply-accumulates", old.macs, new.macs),
         Bar("bytes of weights", old.bytes, new.bytes),
@@ -141,7 +142,7 @@ def _repeated(block: Block) -> str:
     return f"the same {times} times more" if times > 1 else "the same once more"
 
 
-def region_contents(diff: GraphDiff, index: int, region: Region) -> dict[str, Any]:
+def region_contents(diff: GraphDiff, index: int, region: Region, why: Mapping[str, str]) -> dict[str, Any]:
     """What a click on a region tells."""
     went = [diff.before.boxes[place] for place in region.before]
     came = [diff.after.boxes[place] for place in region.after]
@@ -154,7 +155,7 @@ def region_contents(diff: GraphDiff, index: int, region: Region) -> dict[str, An
         "boxes": (went, came),
         "totals": (total(went), total(came)),
         "kernels": diff.kernels(region),
-        "why": [reason for box in came if (reason := _reasons(diff).get(box.label))] if came else [],
+        "why": [why[box.label] for box in came if box.label in why],
     }
 
 

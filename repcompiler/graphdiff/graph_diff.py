@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from repcompiler.deviation import Verification
-from repcompiler.document import Document, Feeds, NDArray
+from repcompiler.document import Document, Feeds, InputSpec, NDArray
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff import contents, kernels, numbers, page, poster, viewers
 from repcompiler.graphdiff.align import align
 from repcompiler.graphdiff.kernels import Kernel
 from repcompiler.graphdiff.model import Drawing, Links, Region, draw
-from repcompiler.graphdiff.numbers import Fingerprint
 from repcompiler.graphdiff.trace import trace
+from repcompiler.ir import Shape
 from repcompiler.reference import Reference
 from repcompiler.region import Scope
 from repcompiler.report import Report
 
+Fingerprints = Mapping[int, numbers.Fingerprint]
 PathLike = str | os.PathLike[str]
 
 
@@ -119,47 +120,79 @@ def diff(
     """`repcompiler.diff`."""
     from repcompiler.frontends import open_document
 
-    first = open_document(before, example_inputs)
-    second = open_document(after, example_inputs if _is_module(after) else None)
+    named = isinstance(example_inputs, Mapping)
+    first, second = (
+        open_document(model, example_inputs if _is_module(model) is not named else None) for model in (before, after)
+    )
     old, new = (
         draw(document.fork().lift(), _title(model, fallback), document.statistics())
         for document, model, fallback in ((first, before, "before"), (second, after, "after"))
     )
     if report is not None:
         return GraphDiff(old, new, trace(old, new, report), report, report.verification)
-    renamed = _renaming(first, second)
-    verification = Reference(first).compare(cast(Document, Renamed(second, renamed))) if verify and renamed else None
-    return GraphDiff(old, new, align(old, new, _fingerprints(first, (old, new), renamed)), None, verification)
+    alike = fed_alike(first, second)
+    verification = None
+    if verify and alike is not None:
+        verification = Reference(cast(Document, alike[0])).compare(cast(Document, alike[1]))
+    return GraphDiff(old, new, align(old, new, _fingerprints(alike, (old, new))), None, verification)
 
 
 @dataclass(frozen=True)
-class Renamed:
-    """A document that is run with another one's names of inputs."""
+class Fed:
+    """A document as one of two that are fed alike: by the names of the first, with extents that suit both."""
 
     document: Document
+    specs: Sequence[InputSpec]
     names: Mapping[str, str]
+
+    def inputs(self) -> Sequence[InputSpec]:
+        """What both can be fed."""
+        return self.specs
+
+    def examples(self) -> Sequence[Feeds]:
+        """Inputs the user gave."""
+        return self.document.examples()
 
     def run(self, feeds: Feeds) -> Sequence[NDArray]:
         """The outputs of the document."""
         return self.document.run({self.names[name]: array for name, array in feeds.items()})
 
+    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
+        """The same in float64."""
+        return self.document.run_reference({self.names[name]: array for name, array in feeds.items()})
 
-def _renaming(first: Document, second: Document) -> dict[str, str] | None:
-    """Which input of one is which of the other: by name, or in order; None where they cannot be fed alike."""
-    names = [[spec.name for spec in document.inputs()] for document in (first, second)]
-    if len(names[0]) != len(names[1]):
+    def release(self) -> None:
+        """Free what `run` keeps."""
+        self.document.release()
+
+
+def fed_alike(first: Document, second: Document) -> tuple[Fed, Fed] | None:
+    """Both with their inputs matched by name, or else in order; None where they cannot be fed the same."""
+    specs = [[*document.inputs()] for document in (first, second)]
+    if {spec.name for spec in specs[0]} == {spec.name for spec in specs[1]}:
+        named = {spec.name: spec for spec in specs[1]}
+        specs[1] = [named[spec.name] for spec in specs[0]]
+    if len(specs[0]) != len(specs[1]) or any(a.dtype != b.dtype for a, b in zip(*specs, strict=True)):
         return None
-    return dict(zip(names[0], names[0] if set(names[0]) == set(names[1]) else names[1], strict=True))
+    both = [InputSpec(a.name, _narrower(a.shape, b.shape), a.dtype) for a, b in zip(*specs, strict=True)]
+    own = {spec.name: spec.name for spec in both}
+    other = {a.name: b.name for a, b in zip(*specs, strict=True)}
+    return Fed(first, both, own), Fed(second, both, other)
 
 
-def _fingerprints(
-    first: Document, drawings: Sequence[Drawing], renamed: Mapping[str, str] | None
-) -> tuple[Mapping[int, Fingerprint], Mapping[int, Fingerprint]]:
+def _narrower(first: Shape | None, second: Shape | None) -> Shape | None:
+    """The numbers that either shape fixes."""
+    if first is None or second is None or len(first) != len(second):
+        return second if first is None else first
+    return tuple(b if isinstance(b, int) else a for a, b in zip(first, second, strict=True))
+
+
+def _fingerprints(alike: tuple[Fed, Fed] | None, drawings: Sequence[Drawing]) -> tuple[Fingerprints, Fingerprints]:
     """Of each box, numbers that tell its value on a probe; none where the two cannot be fed alike, or it would take long."""
-    feeds = numbers.probe(first.inputs())
-    if renamed is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
+    feeds = None if alike is None else numbers.probe(alike[0].specs)
+    if alike is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
         return {}, {}
-    again = {renamed[name]: array for name, array in feeds.items()}
+    again = {alike[1].names[name]: array for name, array in feeds.items()}
     return numbers.fingerprints(drawings[0], feeds), numbers.fingerprints(drawings[1], again)
 
 

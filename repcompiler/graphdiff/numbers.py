@@ -86,12 +86,13 @@ def same_values(first: Mapping[int, Fingerprint], second: Mapping[int, Fingerpri
         like[numbers[:-3]].append(place)
     last = {}
     for place, numbers in sorted(first.items()):
-        if others := [other for other in like[numbers[:-3]] if _close(numbers, second[other])]:
+        if others := [other for other in like[numbers[:-3]] if close(numbers, second[other])]:
             last[max(others)] = place
     return [(place, other) for other, place in last.items()]
 
 
-def _close(first: Fingerprint, second: Fingerprint) -> bool:
+def close(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two fingerprints, of values of one shape, are of the same numbers."""
     scale = max(first[-3], second[-3])
     return all(abs(a - b) <= CLOSE * scale for a, b in zip(first[-3:], second[-3:], strict=True))
 
