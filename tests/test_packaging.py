@@ -63,12 +63,13 @@ def identity(tmp_path):
 def test_the_wheel_holds_every_source_file(wheel):
     packed = set(zipfile.ZipFile(wheel).namelist())
     sources = {f"repcompiler/passes/{path.name}" for path in (ROOT / "passes").glob("*.py")}
-    folders = (".", "frontends", "backends")
+    folders = (".", "frontends", "backends", "graphdiff")
     sources |= {
         path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / "repcompiler" / folder).glob("*.py")
     }
     assert sources - packed == set()
     assert "repcompiler/py.typed" in packed
+    assert {f"repcompiler/graphdiff/page.{ending}" for ending in ("html.jinja", "css", "js")} <= packed
     assert not any(name.startswith("passes/") for name in packed)
 
 

@@ -44,6 +44,7 @@ function describe(box) {
   if (article) at("node").lastChild.removeAttribute("id");
 }
 function choose(box) {
+  const { top } = box.getBoundingClientRect();
   unlight();
   chosen = box.dataset.link;
   light(chosen, true);
@@ -52,6 +53,7 @@ function choose(box) {
   document.body.classList.add("telling");
   const other = counterparts.get(chosen).find((b) => b.id[0] !== box.id[0]);
   if (other) open(other);
+  window.scrollBy(0, box.getBoundingClientRect().top - top); // what was clicked stays where it is
 }
 function close() {
   at("panel").hidden = true;
