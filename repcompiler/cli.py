@@ -75,7 +75,7 @@ def main() -> None:
 @click.option(
     "--report", "page", type=click.Path(path_type=Path), help="Write a page that shows what was rewritten, and why (.html)."
 )
-@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--dry-run", is_flag=True, help="Do everything but write, and say what each block costs.")
 @click.option("--no-verify", is_flag=True, help="Do not compare source and result.")
 @click.option("--simplify", is_flag=True, help="Run onnxsim first.")
 @click.option("--force", is_flag=True, help="Allow the output to replace the input.")
@@ -135,7 +135,7 @@ def compile_command(
         _fail(str(error), BAD_INPUT)
     except VerificationError as error:
         _fail(f"{error}; nothing was written", DIFFERENT)
-    terminal.show(report, read, written, explain)
+    terminal.show(report, read, written, explain, dry_run)
     if json_file is not None:
         _write_json(report.to_dict(), json_file)
     if strict and not report.steps:

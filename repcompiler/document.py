@@ -92,6 +92,8 @@ class Statistics:
     parameters: int
     macs: int
     bytes: int
+    activations: int = 0
+    """The most bytes that values between operations take at once (`repcompiler.liveness`)."""
 
     @property
     def nodes(self) -> int:

@@ -76,6 +76,15 @@ class Report:
         also = (f"; also {names}" if names else "" for names in others)
         return [f"{len(lines):>6} x {lines[0]}{more}" for lines, more in zip(alike.values(), also, strict=True)]
 
+    def dearer(self) -> list[str]:
+        """What each rewrite that adds arithmetic costs, in order: a skip connection that is carried through its block."""
+        return [
+            f"{step.rule} at '{step.label}': parameters {step.parameters[0]:,} -> {step.parameters[1]:,}, "
+            f"multiply-accumulates {step.macs[0]:,} -> {step.macs[1]:,}"
+            for step in self.steps
+            if step.macs[1] > step.macs[0]
+        ]
+
     def _verification(self) -> dict[str, Any] | None:
         if self.verification is None:
             return None
@@ -99,6 +108,7 @@ class Report:
             ("parameters", self.before.parameters, self.after.parameters),
             ("multiply-accumulates", self.before.macs, self.after.macs),
             ("bytes of weights", self.before.bytes, self.after.bytes),
+            ("bytes of activations", self.before.activations, self.after.activations),
         ]
 
     def __str__(self) -> str:

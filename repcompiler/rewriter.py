@@ -21,13 +21,13 @@ from typing import Any
 
 from repcompiler.certificate import certify
 from repcompiler.chain import Planner
-from repcompiler.cost import Objective
+from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Conv, Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, Remaining, refuse
 from repcompiler.region import Region, Scope, View, convolution
-from repcompiler.sites import Sites, Term, inside, outlined, refuse_repetition, saving
+from repcompiler.sites import Sites, Term, change, inside, outlined, refuse_repetition, saving
 
 Result = Expr | Value | tuple[Expr, ...] | None
 
@@ -91,6 +91,12 @@ class Step:
     added: tuple[tuple[str, str], ...]
     saved: float
     """How much the cost fell, in units of the objective."""
+    parameters: tuple[int, int] = (0, 0)
+    """Before and after, as `macs`."""
+    macs: tuple[int, int] = (0, 0)
+    """Of the operations that went, and of those that came; what several rewrites at once share is counted for the first."""
+    label: str = ""
+    """The root as people know it."""
 
 
 @dataclass
@@ -209,12 +215,16 @@ class Rewriter:
             terms[site] = self._cheapest(site, found, parts)
         refuse_repetition(sites, terms)
         saved = saving(sites, terms, self.objective)[0] / len(sites)
+        parameters, arithmetic = (
+            {site: change(sites, terms, site, OBJECTIVES[name]) for site in sites} for name in ("params", "macs")
+        )
         added: list[Node] = []
         for site, term in terms.items():
             gone, new = self.graph.replace(site, term)
             added += new
             self.rewrites[site.output.name] += 1
-            self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(new), saved))
+            names = site.output.name, _names(gone), _names(new)
+            self.log.steps.append(Step(rule.name, *names, saved, parameters[site], arithmetic[site], site.output.label))
         return added
 
     def _refuse_if_hopeless(self, sites: Sites) -> None:

@@ -62,6 +62,14 @@ def saving(sites: Sites, terms: Terms, objective: Objective) -> Saving:
     return saved
 
 
+def change(sites: Sites, terms: Terms, site: Node, measure: Objective) -> tuple[int, int]:
+    """What one match spans and becomes, by another measure; what several span is counted for the first."""
+    earlier = [*sites][: [*sites].index(site)]
+    shared = {node for other in earlier for node in inside(other, sites[other])}
+    before = sum(measure.of_node(node)[0] for node in inside(site, sites[site]) if node not in shared)
+    return int(before), int(measure.of_term(terms[site], site.output.typical or site.output.shape)[0])
+
+
 def _weights(term: Term) -> int:
     """Operations with weights in an expression."""
     return sum(isinstance(part.op, WEIGHTED) for part in term.parts()) if isinstance(term, Expr) else 0

@@ -33,8 +33,11 @@ class Terminal:
         with self.err.status("") as status:
             yield lambda message: status.update(Text(message))
 
-    def show(self, report: Report, before: Sequence[Path], after: Sequence[Path], explain: bool) -> None:
-        """The whole result: what was done, and the files that were read and written, the model itself last."""
+    def show(self, report: Report, before: Sequence[Path], after: Sequence[Path], explain: bool, costs: bool = False) -> None:
+        """The whole result: what was done, and the files that were read and written, the model itself last.
+
+        `explain`: why what is left is left.  `costs`: what each rewrite costs that adds arithmetic.
+        """
         if self.quiet:
             return
         self.out.print(_table(report, before, after))
@@ -44,6 +47,8 @@ class Terminal:
             self._line("nothing to rewrite")
         for rule, root in report.reverted:
             self._line(f"taken back: {rule} at '{root}' (the result differed with it)", "yellow")
+        for line in report.dearer() if costs else ():
+            self._line(line)
         if explain and report.remaining:
             self._line("linear operations still next to each other:")
             for line in report.explanation():
@@ -100,7 +105,7 @@ def _table(report: Report, read: Sequence[Path], written: Sequence[Path]) -> Tab
     rows = report.rows()
     for index, (what, before, after) in enumerate(rows):
         change = f"{after / before:.2f}x" if before and after else ""
-        table.add_row(Text(what), short(before), short(after), change, end_section=index == len(rows) - 5)
+        table.add_row(Text(what), short(before), short(after), change, end_section=index == len(rows) - 6)
     if written:
         old, new = (sum(file.stat().st_size for file in files) for files in (read, written))
         table.add_row("file size", f"{short(old)}B", f"{short(new)}B", f"{new / old:.2f}x")

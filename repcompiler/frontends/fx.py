@@ -39,6 +39,7 @@ from repcompiler.frontends.fx_run import (
 from repcompiler.frontends.fx_settle import settle
 from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
 from repcompiler.ir import Graph, Shape, Value
+from repcompiler.liveness import peak_of_graph
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
 
 
@@ -50,7 +51,7 @@ class FxDocument:
         self._running: Program | None = None
         self._reference: Program | None = None
         self._graph: Graph | None = None
-        self._macs: int | None = None
+        self._sizes: tuple[int, int] | None = None
 
     @classmethod
     def trace(cls, model: nn.Module, example_inputs: Any = None) -> FxDocument:
@@ -83,7 +84,7 @@ class FxDocument:
         graph = lift(region)
         check_weights(graph)
         document = cls(region, values, example_inputs is not None, specs)
-        document._macs = _arithmetic(graph, shapes)
+        document._sizes = _sizes(graph, shapes)
         return document
 
     @property
@@ -102,7 +103,7 @@ class FxDocument:
 
     def patch(self, graph: Graph) -> Mapping[str, str]:
         """Write the rewritten graph back.  Returns the names of new nodes by those of their values."""
-        self._running = self._reference = self._graph = self._macs = None
+        self._running = self._reference = self._graph = self._sizes = None
         return patch(self.region, graph)
 
     def save(self, path: Path) -> None:
@@ -114,19 +115,21 @@ class FxDocument:
     def statistics(self) -> Statistics:
         """Calls in the traced parts; trainable or frozen parameters; bytes of parameters and buffers.
 
-        Multiply-accumulates are counted at the size of the example inputs, or of the made-up ones.
+        Multiply-accumulates and bytes of activations are counted at the size of the example inputs, or of the made-up ones.
         """
         operators: Counter[str] = Counter()
         for _, region in regions(self.region):
             modules = dict(region.named_modules())
             operators.update(operator_name(node, modules) for node in region.graph.nodes if node.op.startswith("call"))
-        if self._macs is None:
+        if self._sizes is None:
             self._running = self._running or Program(self.region)
             seen = {} if self.values is None else self._running.observe(self.values)[1]
-            self._macs = _arithmetic(self.lift(), only_shapes(seen))
+            self._sizes = _sizes(self.lift(), only_shapes(seen))
         tensors = [*self.region.parameters(), *self.region.buffers()]
         numbers = sum(parameter.numel() for parameter in self.region.parameters())
-        return Statistics(operators, numbers, self._macs, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        arithmetic, activations = self._sizes
+        return Statistics(operators, numbers, arithmetic, weights, activations)
 
     def inputs(self) -> Sequence[InputSpec]:
         """What `run` is fed, by name."""
@@ -214,10 +217,13 @@ def _try_out(
     return None, specs, {}
 
 
-def _arithmetic(graph: Graph, shapes: Shapes) -> int:
-    """Multiply-accumulates of a graph at the shapes that a run has met."""
-    outputs = [(node.op, node.output) for node in graph.nodes]
-    return sum(macs(op, shapes.get(value.name.rpartition("/")[::2], value.shape)) for op, value in outputs)
+def _sizes(graph: Graph, shapes: Shapes) -> tuple[int, int]:
+    """Multiply-accumulates, and bytes of activations at once, of a graph at the shapes that a run has met."""
+
+    def shape(value: Value) -> Shape | None:
+        return shapes.get(value.name.rpartition("/")[::2], value.shape)
+
+    return sum(macs(node.op, shape(node.output)) for node in graph.nodes), peak_of_graph(graph, shape)
 
 
 def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:

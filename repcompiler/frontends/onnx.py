@@ -26,6 +26,7 @@ from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
 from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph, Shape, Value
+from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
 from repcompiler.runtime import session, tensor
 
@@ -126,15 +127,16 @@ class OnnxDocument:
 
     def statistics(self) -> Statistics:
         """Counted over the main graph; parameters are the floating-point initializers and constants."""
-        nodes = list(self.onnx_ir_model.graph)
+        graph, nodes = self.graph(), list(self.onnx_ir_model.graph)
         constants = [constant_tensor(node) for node in nodes if node.op_type == "Constant"]
         initializers = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
         tensors = [tensor for tensor in (*initializers, *constants) if tensor is not None]
         return Statistics(
             Counter(node.op_type for node in nodes if node.op_type != "Constant"),
             sum(tensor.size for tensor in tensors if tensor.dtype.is_floating_point()),
-            sum(macs(node.op, node.output.typical or node.output.shape) for node in self.graph().nodes if node.outputs),
+            sum(macs(node.op, _size(node.output)) for node in graph.nodes if node.outputs),
             sum(tensor.nbytes for tensor in tensors),
+            peak_of_graph(graph, _size),
         )
 
     def inputs(self) -> Sequence[InputSpec]:
@@ -213,6 +215,11 @@ class OnnxDocument:
             return session(onnx_ir.to_proto(self.onnx_ir_model).SerializeToString(), **options)
         self._draft = self._draft or self._draft_at(self.target or Path(gettempdir()) / "model.onnx")
         return session(str(self._draft.path), **options)
+
+
+def _size(value: Value) -> Shape | None:
+    """The extents of a typical run, where they are known."""
+    return value.typical or value.shape
 
 
 def typical(shape: Shape) -> Shape:

@@ -78,6 +78,23 @@ def test_no_torch_is_imported(block, plain):
     subprocess.run([sys.executable, "-c", program + check], check=True, capture_output=True)
 
 
+RESIDUAL = """
+    r = Relu(x)  c = Conv<pads=[1,1,1,1]>(r, w_6x4x3x3)  a = Relu(c)
+    d = Conv<pads=[1,1,1,1]>(a, v_4x6x3x3)  y = Add(d, r)
+"""
+
+
+def test_a_dry_run_says_what_each_block_costs(model, tmp_path):
+    onnx.save(model(RESIDUAL), tmp_path / "block.onnx")
+    shown = repc(tmp_path / "block.onnx", "--objective", "plain", "--dry-run").stdout
+    pixels = 224 * 224  # of an input that leaves them open
+    macs = f"{(216 + 216) * pixels:,} -> {(360 + 360) * pixels:,}"
+    assert f"remove_residual at 'y': parameters 442 -> 734, multiply-accumulates {macs}\n" in shown
+    assert "bytes of activations" in shown
+    shown = repc(tmp_path / "block.onnx", "-o", tmp_path / "plain.onnx", "--objective", "plain").stdout
+    assert "remove_residual at" not in shown
+
+
 def test_nothing_is_written_on_a_dry_run(block, plain):
     assert "fold_batch_norm" in repc(block, "--dry-run").stdout
     assert "written" not in repc(block, "--dry-run", "-o", plain).stdout
@@ -104,7 +121,7 @@ def test_the_report_as_json(block, plain, tmp_path):
     assert report["after"]["operators"] == {"Conv": 1, "Relu": 1}
     assert report["verification"]["checked"]
     assert report["verification"]["equal"]
-    assert {"rule", "root", "removed", "added", "saved"} == report["rewrites"][0].keys()
+    assert {"rule", "root", "label", "removed", "added", "saved", "parameters", "macs"} == report["rewrites"][0].keys()
     assert report["remaining"] == []
     result = repc(block, "-o", plain, "--json", "-")
     assert json.loads(result.stdout) == report
