@@ -36,6 +36,13 @@ Conv / BatchNormalization / Add nodes, counted in the ONNX export of each model 
 
 Most were optimised before they were shipped. Deviation, latency and nodes as above.
 """,
+    "plain_latency.py": """## Without skip connections
+
+torchvision's networks as trained, and under `--objective plain`, both in one run: onnxruntime with its default optimisations,
+one thread, one 224x224 image, all files by turns, median of 30 rounds. Peak of activations: by liveness
+(`repcompiler.liveness`); first run adds: growth of a process that has loaded the file, with what onnxruntime packs of the
+weights. Deviation as above.
+""",
     "tool_footprint.py": """## Wall time and peak memory
 
 Whole processes on the same training-form files, by turns, median of 3 rounds after one to warm up. `repc` compares its result

@@ -15,6 +15,7 @@ from itertools import permutations
 from repcompiler import ops
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.refusal import Declined, Remaining, listed
+from repcompiler.residual import ACTIVATIONS
 
 WEIGHTED = (ops.Conv, ops.ConvTranspose, ops.Linear)
 AFFINE, MOVES = (ops.BatchNorm, ops.Scale), (ops.Reshape, ops.Transpose)
@@ -152,7 +153,15 @@ class Explanation:
             if found is None:
                 break
             end = found
-        return end
+        return self._obstacle(start, end) or end
+
+    def _obstacle(self, start: Value, end: Value) -> Value | None:
+        """What nothing is carried through, between `start` and `end`: further back than what may pass an activation."""
+        while (node := end.producer) is not None and isinstance(node.op, ACTIVATIONS):
+            end = self._chain(node.inputs[0])[-1]
+            if end is start or not self._leads(start, end):
+                return None
+        return None if node is None or isinstance(node.op, (*JOINS, ops.Mul)) else end
 
     def _leads(self, start: Value, end: Value) -> bool:
         """Whether `end` is computed from `start`."""

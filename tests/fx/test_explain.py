@@ -148,3 +148,13 @@ def test_module_that_is_not_lifted_says_why(reason):
 
 def test_kernel_that_depends_on_data_is_said_to():
     assert remaining(Twice()) == ["'conv_transpose2d' (conv_transpose2d): its weights depend on data"]
+
+
+@pytest.mark.parametrize("objective", ["latency", "plain"])
+def test_a_normalisation_that_nothing_is_carried_through_is_named(objective):
+    """Behind it stands an activation that would let the skipped value pass."""
+    report = repcompiler.Report()
+    network = timm.create_model("convnext_atto").eval()
+    repcompiler.compile(network, torch.randn(1, 3, 64, 64), objective=objective, verify=False, report=report)
+    first = next(str(line) for line in report.remaining if line.op == "Add")
+    assert first.endswith("the skip connection crosses 'stages.0.blocks.0.norm.layer_norm_1' (layer_norm)")
