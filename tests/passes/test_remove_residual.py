@@ -1,28 +1,19 @@
-import math
 from inspect import cleandoc
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
-    BatchNorm,
     Clip,
     ClipChannels,
     Conv,
     Gated,
-    GlobalAvgPool,
-    HardSigmoid,
     Identity,
-    Linear,
     MaxPool,
     Mul,
     PRelu,
     Relu,
-    Scale,
     Sigmoid,
     Sum,
 )
@@ -287,117 +278,6 @@ def test_nothing_is_widened_that_does_not_pay(rng, objective):
         lambda x: Add(same(rng, 64, 64)(Relu()(same(rng, 64, 64)(Relu()(x)))), Identity()(Relu()(x))), x=(1, 64, 28, 28)
     )
     assert not [step for step in check_pass(PASSES, graph, objective).steps if step.rule == "remove_residual"]
-
-
-@st.composite
-def blocks(draw):
-    """Blocks of up to three layers: any kernel, stride, dilation and groups; sign of x known or not; any shortcut that fits."""
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    channels = [4, *(draw(st.sampled_from([2, 4, 8])) for _ in range(draw(st.integers(1, 2)))), 4]
-    layers, stride = [], 1
-    for inputs, outputs in pairwise(channels):
-        kernel, step = draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 1, 2]))
-        dilation = draw(st.sampled_from([1, 2]))
-        groups = draw(st.sampled_from([1, np.gcd(inputs, outputs)]))
-        reach = dilation * (kernel - 1)
-        padding = ((reach // 2, reach - reach // 2),) * 2 if draw(st.booleans()) else 0
-        attributes = {"stride": step, "dilation": dilation, "padding": padding, "groups": int(groups)}
-        layers.append(random_conv(rng, inputs, outputs, kernel, **attributes))
-        stride *= step
-    activations = [draw(st.sampled_from(ANY)) for _ in layers[1:]]
-    before = draw(st.sampled_from([Identity(), Relu(), Clip(0.0, 6.0), random_batch_norm(rng, 4)]))
-    return layers, activations, before, stride, rng
-
-
-ANY = [Relu(), Clip(0.0, 6.0), Clip(-1.0, np.inf), PRelu(np.array([0.2])), Gated("silu"), Gated("hardswish")]
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(blocks())
-def test_any_block_becomes_one_chain_or_stays(block):
-    layers, activations, before, stride, rng = block
-
-    def of(x):
-        x = before(x)
-        y = layers[0](x)
-        for activation, layer in zip(activations, layers[1:], strict=True):
-            y = layer(activation(y))
-        lost = sizes[0] - sizes[1] * stride
-        crop = ((lost // 2, lost - lost // 2),) * 2 if stride == 1 else ((0, stride * (sizes[1] - 1) + 1 - sizes[0]),) * 2
-        padding = tuple((-before, -after) for before, after in crop) if stride == 1 else crop
-        return Add(y, random_conv(rng, 4, 4, 1, stride=stride, padding=padding)(x))
-
-    size = 23
-    for layer in layers:
-        size = layer.infer_shape([(1, layer.in_channels, size, size)])[2]
-    sizes = (23, size)
-    graph = build(of, x=(None, 4, 23, 23))
-    log = check_pass([rule for rule in PASSES if rule.name != "fold_batch_norm"], graph)
-    if any(step.rule == "remove_residual" for step in log.steps):
-        assert not any(isinstance(node.op, (Sum, Linear)) for node in graph.nodes)
-    assert not any(isinstance(node.op, BatchNorm) and node.op.channels != 4 for node in graph.nodes)
-
-
-def squeezed(rng, x, channels, sigmoid):
-    """Squeeze and excitation."""
-    reduced = Relu()(random_conv(rng, channels, 2, 1)(GlobalAvgPool()(x)))
-    return Mul()(x, sigmoid(random_conv(rng, 2, channels, 1)(reduced)))
-
-
-@pytest.mark.parametrize("sigmoid", [Sigmoid(), HardSigmoid(1 / 6, 0.5)], ids=["sigmoid", "hard sigmoid"])
-@pytest.mark.parametrize("activation", [Relu(), Gated("silu"), Clip(0.0, 6.0), None], ids=lambda op: op and op.kind)
-def test_a_gate_is_one_for_what_is_carried_and_does_not_see_it(rng, sigmoid, activation):
-    def block(x):
-        hidden = same(rng, 4, 6)(x)
-        hidden = hidden if activation is None else activation(hidden)
-        return Add(same(rng, 6, 4)(squeezed(rng, hidden, 6, sigmoid)), x)
-
-    graph = build(block, x=IMAGE)
-    check_pass(RULES, graph)
-    assert not any(isinstance(node.op, Sum) for node in graph.nodes)
-    assert (
-        next(node.op.out_channels for node in graph.topological() if isinstance(node.op, Conv))
-        == {
-            Relu: 14,
-            Gated: 14,
-            Clip: 10,
-            type(None): 10,
-        }[type(activation)]
-    )
-
-
-def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
-    def block(x):
-        hidden = Relu()(same(rng, 4, 6)(x))
-        gate = Relu()(random_conv(rng, 6, 6, 1)(GlobalAvgPool()(hidden)))
-        return Add(same(rng, 6, 4)(Mul()(hidden, gate)), x)
-
-    log = check_pass(RULES, build(block, x=IMAGE))
-    assert not log.steps
-    assert "it cannot be made one for the skipped value" in log.declined[0].reason
-
-
-def test_hard_swish_and_gelu_as_they_are_exported(rng):
-    """x clip(x / 6 + 1/2, 0, 1), and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
-    erf = opaque("Erf", np.vectorize(math.erf, otypes=[np.float64]))
-
-    def constant(scale, shift=0.0):
-        return Scale(np.array([scale], np.float32), np.array([shift], np.float32))
-
-    def hard_swish(x):
-        return Mul()(x, HardSigmoid(1 / 6, 0.5)(x))
-
-    def gelu(x):
-        return constant(0.5)(Mul()(x, constant(1.0, 1.0)(erf(constant(math.sqrt(0.5))(x)))))
-
-    for activation, name in ((hard_swish, "HardSwish"), (gelu, "GELU")):
-
-        def block(x, activation=activation):
-            return Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x)
-
-        graph = build(block, x=IMAGE)
-        Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
-        assert kinds(graph) == ["Conv", name, "Conv"]
 
 
 def test_each_rewrite_is_checked_by_itself_on_numbers_that_can_be_there(rng):

@@ -1,0 +1,94 @@
+import math
+
+import numpy as np
+import pytest
+
+from repcompiler.cost import OBJECTIVES
+from repcompiler.ops import (
+    Clip,
+    Conv,
+    Gated,
+    GlobalAvgPool,
+    HardSigmoid,
+    Mul,
+    Relu,
+    Scale,
+    Sigmoid,
+    Sum,
+)
+from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
+from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.linear_to_conv import linear_to_conv
+from repcompiler.passes.remove_residual import remove_residual
+from repcompiler.rewriter import Rewriter
+from repcompiler.testing import build, check_pass, opaque, random_conv
+
+IMAGE = (None, 4, None, None)
+RULES = [remove_residual, identity_to_dirac, batch_norm_to_conv, linear_to_conv]
+Add = Sum((1, 1))
+
+
+def same(rng, inputs, outputs, **attributes):
+    return random_conv(rng, inputs, outputs, 3, padding=1, **attributes)
+
+
+def squeezed(rng, x, channels, sigmoid):
+    """Squeeze and excitation."""
+    reduced = Relu()(random_conv(rng, channels, 2, 1)(GlobalAvgPool()(x)))
+    return Mul()(x, sigmoid(random_conv(rng, 2, channels, 1)(reduced)))
+
+
+@pytest.mark.parametrize("sigmoid", [Sigmoid(), HardSigmoid(1 / 6, 0.5)], ids=["sigmoid", "hard sigmoid"])
+@pytest.mark.parametrize("activation", [Relu(), Gated("silu"), Clip(0.0, 6.0), None], ids=lambda op: op and op.kind)
+def test_a_gate_is_one_for_what_is_carried_and_does_not_see_it(rng, sigmoid, activation):
+    def block(x):
+        hidden = same(rng, 4, 6)(x)
+        hidden = hidden if activation is None else activation(hidden)
+        return Add(same(rng, 6, 4)(squeezed(rng, hidden, 6, sigmoid)), x)
+
+    graph = build(block, x=IMAGE)
+    check_pass(RULES, graph)
+    assert not any(isinstance(node.op, Sum) for node in graph.nodes)
+    assert (
+        next(node.op.out_channels for node in graph.topological() if isinstance(node.op, Conv))
+        == {
+            Relu: 14,
+            Gated: 14,
+            Clip: 10,
+            type(None): 10,
+        }[type(activation)]
+    )
+
+
+def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
+    def block(x):
+        hidden = Relu()(same(rng, 4, 6)(x))
+        gate = Relu()(random_conv(rng, 6, 6, 1)(GlobalAvgPool()(hidden)))
+        return Add(same(rng, 6, 4)(Mul()(hidden, gate)), x)
+
+    log = check_pass(RULES, build(block, x=IMAGE))
+    assert not log.steps
+    assert "it cannot be made one for the skipped value" in log.declined[0].reason
+
+
+def test_hard_swish_and_gelu_as_they_are_exported(rng):
+    """x clip(x / 6 + 1/2, 0, 1), and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
+    erf = opaque("Erf", np.vectorize(math.erf, otypes=[np.float64]))
+
+    def constant(scale, shift=0.0):
+        return Scale(np.array([scale], np.float32), np.array([shift], np.float32))
+
+    def hard_swish(x):
+        return Mul()(x, HardSigmoid(1 / 6, 0.5)(x))
+
+    def gelu(x):
+        return constant(0.5)(Mul()(x, constant(1.0, 1.0)(erf(constant(math.sqrt(0.5))(x)))))
+
+    for activation, name in ((hard_swish, "HardSwish"), (gelu, "GELU")):
+
+        def block(x, activation=activation):
+            return Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x)
+
+        graph = build(block, x=IMAGE)
+        Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
+        assert [node.op.kind for node in graph.topological()] == ["Conv", name, "Conv"]
