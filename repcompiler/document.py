@@ -64,6 +64,10 @@ class Document(Protocol):
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs with all floating-point arithmetic in float64."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether `run_reference` rounded nothing to less than float64."""
+
     def output_names(self) -> Sequence[str] | None:
         """What the outputs are called, if they have names."""
 

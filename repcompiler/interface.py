@@ -44,6 +44,11 @@ class Matched:
                 raise ModelError(f"output {index} is {array.dtype} in the first model and {results[other].dtype} in the second")
         return [results[other] for other in order]
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether its reference rounded nothing to less than float64."""
+        return self.document.is_exact
+
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """The same in float64."""
         results = self.document.run_reference(self.feeds(feeds))

@@ -39,6 +39,8 @@ class NodeRuntime:
         self.model = model
         self.sessions: dict[tuple[onnx_ir.Node, Types], Any] = {}
         """The latest ones."""
+        self.narrowed = False
+        """Whether a node was run in float32 that was asked for in float64."""
 
     def evaluate(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
         """The outputs of `node` for the arrays of what it reads (`inputs_of`, in that order).
@@ -50,6 +52,7 @@ class NodeRuntime:
         except Exception:
             if not any(array.dtype == np.float64 for array in arrays):
                 raise
+        self.narrowed = True
         return self._run(node, [array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays])
 
     def _run(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:

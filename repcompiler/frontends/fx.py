@@ -162,6 +162,11 @@ class FxDocument:
         self._reference = self._reference or Program(self.region, double=True)
         return [to_numpy(tensor) for tensor in self._reference.run(self._fed(feeds, double=True))]
 
+    @property
+    def is_exact(self) -> bool:
+        """Torch has every operation in double precision."""
+        return True
+
     def output_names(self) -> None:
         """Results of a torch model are known by their position."""
 

@@ -28,7 +28,7 @@ from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
-from repcompiler.runtime import session, tensor
+from repcompiler.runtime import NodeRuntime, session, tensor
 
 SHAPES = 1024
 """Bytes of a constant that shape inference may want to read."""
@@ -49,6 +49,7 @@ class OnnxDocument:
         self._draft: Draft | None = None
         self._session: Any = None
         self._graph: Graph | None = None
+        self._nodes: NodeRuntime | None = None
         self._inferred: Inferred | None = None
 
     @classmethod
@@ -80,7 +81,9 @@ class OnnxDocument:
 
     def lift(self) -> Graph:
         """The neutral graph, the caller's to rewrite."""
-        return Lift(self.onnx_ir_model, self.inferred(), OPERATORS, follow).run()
+        lift = Lift(self.onnx_ir_model, self.inferred(), OPERATORS, follow)
+        self._nodes = lift.runtime
+        return lift.run()
 
     def graph(self) -> Graph:
         """The neutral graph, to read only."""
@@ -168,6 +171,11 @@ class OnnxDocument:
         with threadpool_limits(1, "blas"):  # the products are small: threads would wait for each other
             results = interpreter.run(self.graph(), self._arrays(feeds))
         return [results[value] for value in self.graph().outputs]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every operation so far had a kernel in double precision."""
+        return self._nodes is None or not self._nodes.narrowed
 
     def output_names(self) -> Sequence[str]:
         """The names in the graph."""
