@@ -40,8 +40,7 @@ Most were optimised before they were shipped. Deviation, latency and nodes as ab
 
 torchvision's networks as trained, and under `--objective plain`, both in one run: onnxruntime with its default optimisations,
 one thread, one 224x224 image, all files by turns, median of 30 rounds. Peak of activations: by liveness
-(`repcompiler.liveness`); first run adds: growth of a process that has loaded the file, with what onnxruntime packs of the
-weights. Deviation as above.
+(`repcompiler.liveness`); a run adds: growth of a process for the time of a run, without an arena. Deviation as above.
 """,
     "tool_footprint.py": """## Wall time and peak memory
 

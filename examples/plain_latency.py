@@ -1,11 +1,12 @@
 """Networks as trained and without their skip connections, side by side in onnxruntime: arithmetic, peak memory, latency.
 
-Prints Markdown.  Peak memory of activations is that of `repcompiler.liveness`; beside it, by how much the first run makes a
-process grow that has loaded the file, with what onnxruntime packs of the weights (the plain form has more of them).
+Prints Markdown.  Peak memory of activations is that of `repcompiler.liveness`; beside it, by how much a process grows for the
+time of a run.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,20 +27,29 @@ NETWORKS = {
     "MobileNetV2": lambda: mobilenet_v2(1.0),
 }
 RUN = """
-import resource, sys, numpy, onnxruntime
+import sys, numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.enable_cpu_mem_arena = options.enable_mem_pattern = False
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-session.run(None, {"image": numpy.zeros((1, 3, 224, 224), numpy.float32)})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+image = {"image": numpy.zeros((1, 3, 224, 224), numpy.float32)}
+session.run(None, image)
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak so far is forgotten
+before = status("VmRSS:")
+session.run(None, image)
+print(status("VmHWM:") - before)
 """
-"""By how many KiB the peak of the process grows with the first run."""
+"""By how many KiB a process grows while it runs the model, without an arena that keeps memory for the next run (Linux)."""
 
 
 def growth(file: Path) -> float:
-    """MB that the first run adds to the memory of a process that has loaded the file."""
-    done = subprocess.run([sys.executable, "-c", RUN, str(file)], check=True, capture_output=True, text=True)
+    """MB that one run adds to the memory of a process, for the time that it takes."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system at once
+    done = subprocess.run([sys.executable, "-c", RUN, str(file)], check=True, capture_output=True, text=True, env=environment)
     return int(done.stdout) * 1024 / 1e6
 
 
@@ -70,7 +80,7 @@ def row(name: str) -> list[str]:
 
 
 def main() -> None:
-    header = ["source -> plain", "parameters", "MACs", "peak of activations", "first run adds", "latency"]
+    header = ["source -> plain", "parameters", "MACs", "peak of activations", "a run adds", "latency"]
     print_table([*header, "latency under `latency`", "deviation"], map(row, NETWORKS))
 
 

@@ -14,7 +14,7 @@ from repcompiler.cost import ITEM, extents, prod
 from repcompiler.ir import Graph, Shape, Value
 
 IN_PLACE = (
-    *(ops.BatchNorm, ops.Clip, ops.ClipChannels, ops.Gated, ops.Identity, ops.Mul, ops.PRelu, ops.Relu, ops.Reshape),
+    *(ops.BatchNorm, ops.Clip, ops.Gated, ops.Identity, ops.Mul, ops.PRelu, ops.Relu, ops.Reshape),
     *(ops.Scale, ops.Sigmoid, ops.Softmax, ops.Sum),
 )
 """What may write its result over an operand of the same size."""
