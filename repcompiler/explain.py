@@ -14,8 +14,8 @@ from itertools import permutations
 
 from repcompiler import ops
 from repcompiler.ir import Graph, Node, Value
+from repcompiler.ops.activation import ACTIVATIONS
 from repcompiler.refusal import Declined, Remaining, listed
-from repcompiler.residual import ACTIVATIONS
 
 WEIGHTED = (ops.Conv, ops.ConvTranspose, ops.Linear)
 AFFINE, MOVES = (ops.BatchNorm, ops.Scale), (ops.Reshape, ops.Transpose)
