@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from repcompiler.composites import composite
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import ACTIVATIONS, Gated, GlobalAvgPool, HardSigmoid, Mul, Op, Opaque, Scale, Sigmoid
+from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Scale
 from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
@@ -82,8 +83,8 @@ def chains(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]
         found = _step(node, scope)
         if found is None:
             return
-        step, earlier, inside = found
-        steps, interior, value = (step, *steps), (*interior, value, *inside), earlier
+        parts, earlier, inside = found
+        steps, interior, value = (*parts, *steps), (*interior, value, *inside), earlier
         if not all(isinstance(part, Region) for part in steps):
             yield value, steps, interior
         within = {inner.producer for inner in interior}
@@ -91,68 +92,41 @@ def chains(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]
             return
 
 
-def _step(node: Node, scope: Scope) -> tuple[Step, Value, Interior] | None:
-    """What a node does to one value, that value, and the values between."""
-    whole = _gelu(node)
-    if whole is not None:
-        return Gated("gelu"), *whole
+def _step(node: Node, scope: Scope) -> tuple[Chain, Value, Interior] | None:
+    """What a node, or what it completes, does to one value; that value, and the values between."""
+    found = composite(node.output) if node.outputs else None
+    if found is not None:
+        activation, factor, x, inside = found
+        constant = Scale(np.array([factor]), np.zeros(1))
+        return ((activation,) if factor == 1.0 else (activation, Region(x, (constant,)))), x, inside
     step = scope.step(node)
     if step is not None:
-        return Region(node.inputs[0], (step,)), node.inputs[0], ()
+        return (Region(node.inputs[0], (step,)),), node.inputs[0], ()
     if isinstance(node.op, ACTIVATIONS) or (isinstance(node.op, Opaque) and node.op.label.lower() in SMOOTH):
-        return node.op, node.inputs[0], ()
+        return (node.op,), node.inputs[0], ()
     if isinstance(node.op, Mul):
         orders = (node.inputs, node.inputs[::-1])
-        return next((found for x, gate in orders if (found := _gate(x, gate, scope)) is not None), None)
+        return next((gated for x, gate in orders if (gated := _gate(x, gate, scope)) is not None), None)
     return None
 
 
-def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Step, Value, Interior] | None:
-    """x times `gate`, if that is made of x alone: number by number in an activation, or by means over all pixels."""
+def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Chain, Value, Interior] | None:
+    """x times `gate`, if that is made of means of x over all pixels."""
     steps: tuple[Region | Op, ...] = ()
     interior: Interior = ()
     value = gate
     while value is not x and len(steps) < LENGTH:
         node = value.producer
         if node is not None and isinstance(node.op, GlobalAvgPool):
-            found: tuple[Step, Value, Interior] | None = node.op, node.inputs[0], ()
+            found: tuple[Chain, Value, Interior] | None = (node.op,), node.inputs[0], ()
         else:
             found = None if node is None else _step(node, scope)
         if found is None:
             return None
-        step, earlier, inside = found
-        if isinstance(step, tuple):
+        parts, earlier, inside = found
+        if any(isinstance(part, tuple) for part in parts):
             return None
-        steps, interior, value = (step, *steps), (*interior, value, *inside), earlier
-    if value is not x or not steps:
-        return None
-    if isinstance(steps[0], GlobalAvgPool):
-        return steps, x, interior
-    if len(steps) == 1 and isinstance(steps[0], (Sigmoid, HardSigmoid)):
-        name = "silu" if isinstance(steps[0], Sigmoid) else "hardswish"
-        return (Gated(name), x, interior) if isinstance(steps[0], Sigmoid) or steps[0] == HardSigmoid(1 / 6, 0.5) else None
-    return None
-
-
-def _gelu(node: Node) -> tuple[Value, Interior] | None:
-    """x and the values between, where a node completes 0.5 (x (1 + erf(sqrt(0.5) x)))."""
-    half = _of(node, Scale, 0.5, 0.0)
-    product = half and half[0].producer
-    if not half or product is None or not isinstance(product.op, Mul):
-        return None
-    for x, factor in (product.inputs, product.inputs[::-1]):
-        one = factor.producer and _of(factor.producer, Scale, 1.0, 1.0)
-        erf = one and one[0].producer
-        if one and erf and isinstance(erf.op, Opaque) and erf.op.label == "Erf":
-            inner = erf.inputs[0].producer and _of(erf.inputs[0].producer, Scale, 0.5**0.5, 0.0)
-            if inner and inner[0] is x:
-                return x, (half[0], factor, one[0], erf.inputs[0])
-    return None
-
-
-def _of(node: Node, kind: type[Scale], scale: float, shift: float) -> tuple[Value] | None:
-    """The operand of a node that scales and shifts all numbers alike, to the precision of a float32."""
-    op = node.op
-    if not isinstance(op, kind) or op.channels != 1:
-        return None
-    return (node.inputs[0],) if np.allclose([op.scale[0], op.shift[0]], [scale, shift], rtol=1e-6, atol=0) else None
+        steps = (*(part for part in parts if not isinstance(part, tuple)), *steps)
+        interior, value = (*interior, value, *inside), earlier
+    whole = value is x and steps and isinstance(steps[0], GlobalAvgPool)
+    return ((steps,), x, interior) if whole else None

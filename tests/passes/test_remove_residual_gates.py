@@ -16,6 +16,7 @@ from repcompiler.ops import (
     Sigmoid,
     Sum,
 )
+from repcompiler.passes import PASSES
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
@@ -72,7 +73,7 @@ def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
 
 
 def test_hard_swish_and_gelu_as_they_are_exported(rng):
-    """x clip(x / 6 + 1/2, 0, 1), and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
+    """x clip(x / 6 + 1/2, 0, 1), x clip(x + 3, 0, 6) / 6, and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
     erf = opaque("Erf", np.vectorize(math.erf, otypes=[np.float64]))
 
     def constant(scale, shift=0.0):
@@ -84,7 +85,17 @@ def test_hard_swish_and_gelu_as_they_are_exported(rng):
     def gelu(x):
         return constant(0.5)(Mul()(x, constant(1.0, 1.0)(erf(constant(math.sqrt(0.5))(x)))))
 
-    for activation, name in ((hard_swish, "HardSwish"), (gelu, "GELU")):
+    def clipped(x):
+        return constant(1 / 6)(Mul()(x, Clip(0.0, 6.0)(constant(1.0, 3.0)(x))))
+
+    def clipped_first(x):
+        return Mul()(constant(1 / 6)(Clip(0.0, 6.0)(constant(1.0, 3.0)(x))), x)
+
+    def without_its_factor(x):
+        return Mul()(x, Clip(0.0, 6.0)(constant(1.0, 3.0)(x)))
+
+    written = {hard_swish: "HardSwish", clipped: "HardSwish", clipped_first: "HardSwish", gelu: "GELU"}
+    for activation, name in written.items():
 
         def block(x, activation=activation):
             return Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x)
@@ -92,3 +103,7 @@ def test_hard_swish_and_gelu_as_they_are_exported(rng):
         graph = build(block, x=IMAGE)
         Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
         assert [node.op.kind for node in graph.topological()] == ["Conv", name, "Conv"]
+
+    graph = build(lambda x: Add(same(rng, 6, 4)(without_its_factor(same(rng, 4, 6)(x))), x), x=IMAGE)
+    check_pass(PASSES, graph)
+    assert [node.op.kind for node in graph.topological()] == ["Conv", "HardSwish", "Conv"]
