@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from repcompiler.deviation import Verification
-from repcompiler.document import Document, Feeds, InputSpec, NDArray
+from repcompiler.document import Document, Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff import contents, kernels, numbers, page, poster, viewers
 from repcompiler.graphdiff.align import align
@@ -62,9 +62,20 @@ class GraphDiff:
         """Node data for model-explorer: what happened to each node of the result; also written to `path`, if given."""
         return _written(json.dumps(viewers.node_data(self), indent=1), path)
 
+    def to_onnx(self, path: PathLike) -> None:
+        """Write the result, an ONNX model, with what happened to each node in its metadata, where Netron shows it."""
+        viewers.write_annotated(self, Path(path))
+
     def save(self, path: PathLike) -> None:
-        """Write the form that the ending of `path` names: .html, .svg, .txt, .json or .dot."""
-        forms = {".html": self.to_html, ".svg": self.to_svg, ".txt": self.to_text, ".json": self.to_json, ".dot": self.to_dot}
+        """Write the form that the ending of `path` names: .html, .svg, .txt, .json, .dot or .onnx."""
+        forms: dict[str, Callable[[PathLike], object]] = {
+            ".html": self.to_html,
+            ".svg": self.to_svg,
+            ".txt": self.to_text,
+            ".json": self.to_json,
+            ".dot": self.to_dot,
+            ".onnx": self.to_onnx,
+        }
         form = forms.get(Path(path).suffix)
         if form is None:
             raise ModelError(f"{path}: a diff is written as {', '.join(forms)}")
@@ -109,9 +120,14 @@ def _plain(drawing: Drawing) -> dict[str, Any]:
 
 def of_compilation(source: Document, result: Document, report: Report, titles: tuple[str, str]) -> GraphDiff:
     """The diff of a model and what it was compiled to, as the log tells it."""
-    before = draw(source.fork().lift(), titles[0], report.before)
-    after = draw(result.fork().lift(), titles[1], report.after)
+    before, after = _drawn(source, titles[0], report.before), _drawn(result, titles[1], report.after)
     return GraphDiff(before, after, trace(before, after, report), report, report.verification)
+
+
+def _drawn(document: Document, title: str, statistics: Statistics | None) -> Drawing:
+    """A document's graph, lifted from a copy of its own."""
+    fork = document.fork()
+    return draw(fork.lift(), title, statistics, fork)
 
 
 def diff(
@@ -124,10 +140,8 @@ def diff(
     first, second = (
         open_document(model, example_inputs if _is_module(model) is not named else None) for model in (before, after)
     )
-    old, new = (
-        draw(document.fork().lift(), _title(model, fallback), document.statistics())
-        for document, model, fallback in ((first, before, "before"), (second, after, "after"))
-    )
+    old = _drawn(first, _title(before, "before"), first.statistics())
+    new = _drawn(second, _title(after, "after"), second.statistics())
     if report is not None:
         return GraphDiff(old, new, trace(old, new, report), report, report.verification)
     alike = fed_alike(first, second)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from repcompiler import cost
-from repcompiler.document import Statistics
+from repcompiler.document import Document, Statistics
 from repcompiler.ir import Graph, Node
 from repcompiler.ops import Constant, Opaque
 from repcompiler.printer import attributes, render_shape
@@ -51,6 +51,8 @@ class Drawing:
     boxes: tuple[Box, ...]
     graph: Graph = field(repr=False)
     statistics: Statistics | None = None
+    document: Document | None = field(default=None, repr=False)
+    """What the graph was lifted from."""
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -120,7 +122,7 @@ def linked(links: Links, side: int) -> dict[int, tuple[str, str]]:
     return found
 
 
-def draw(graph: Graph, title: str, statistics: Statistics | None = None) -> Drawing:
+def draw(graph: Graph, title: str, statistics: Statistics | None = None, document: Document | None = None) -> Drawing:
     """A graph as boxes.  Constants are parts of what reads them."""
     nodes = [node for node in graph.topological() if node.outputs and not isinstance(node.op, Constant)]
     places = {value: place for place, value in enumerate(graph.inputs)}
@@ -144,7 +146,7 @@ def draw(graph: Graph, title: str, statistics: Statistics | None = None) -> Draw
                 label=node.output.label,
             )
         )
-    return Drawing(title, (*inputs, *boxes), graph, statistics)
+    return Drawing(title, (*inputs, *boxes), graph, statistics, document)
 
 
 def _kind(node: Node) -> str:

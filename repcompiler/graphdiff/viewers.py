@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repcompiler.errors import ModelError
 from repcompiler.graphdiff.model import Drawing, linked
 from repcompiler.graphdiff.poster import FILL
 
@@ -58,14 +60,17 @@ def _node_name(node: Any) -> str:
     return str(getattr(getattr(node, "origin", None), "name", "") or "")
 
 
-def metadata(diff: GraphDiff) -> dict[str, dict[str, str]]:
-    """Of each rewritten result, by name: properties for `metadata_props`, which Netron shows."""
-    found = {}
+def write_annotated(diff: GraphDiff, path: Path) -> None:
+    """The result with `metadata_props` on each node that came: the rules, and the names of what went."""
+    if not hasattr(diff.after.document, "onnx_ir_model"):
+        raise ModelError("only an ONNX model has metadata that Netron shows")
     for region in diff.links.regions:
         for place in region.after:
-            went = [diff.before.boxes[gone].name for gone in region.before]
-            found[diff.after.boxes[place].name] = {
-                "repcompiler.rules": ", ".join(f"{name} x {count}" for name, count in region.rules.items()),
-                "repcompiler.from": json.dumps(went),
-            }
-    return found
+            node = diff.after.boxes[place].node
+            if node is not None and node.origin is not None:
+                rules = ", ".join(f"{name} x {count}" for name, count in region.rules.items())
+                node.origin.metadata_props["repcompiler.rules"] = rules or f"not known; aligned by {region.how}"
+                went = [diff.before.boxes[gone].name for gone in region.before]
+                node.origin.metadata_props["repcompiler.from"] = json.dumps(went)
+    assert diff.after.document is not None
+    diff.after.document.save(path)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -48,7 +49,21 @@ def test_a_diff_without_a_file_is_text(blocks):
     assert "operations are the same" in shown
 
 
-@pytest.mark.parametrize("ending", ["png", "onnx"])
+def test_the_result_with_metadata_computes_the_same_and_names_what_went(blocks, tmp_path):
+    path = blocks(blocks=1)
+    repc(path, "-o", tmp_path / "plain.onnx")
+    repc("diff", path, tmp_path / "plain.onnx", "-o", tmp_path / "annotated.onnx")
+    annotated = onnx.load(tmp_path / "annotated.onnx")
+    onnx.checker.check_model(annotated)
+    [conv, relu] = annotated.graph.node
+    told = {prop.key: prop.value for prop in conv.metadata_props}
+    assert "block0/bn3" in json.loads(told["repcompiler.from"])
+    assert list(relu.metadata_props) == []
+    del conv.metadata_props[:]
+    assert annotated.graph == onnx.load(tmp_path / "plain.onnx").graph
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
 def test_another_ending_is_refused_and_nothing_written(blocks, tmp_path, ending):
     path = blocks()
     shown = repc("diff", path, path, "-o", tmp_path / f"diff.{ending}", code=2).stderr
