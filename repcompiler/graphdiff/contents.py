@@ -100,6 +100,7 @@ def bars(diff: GraphDiff) -> list[Bar]:
         Bar("parameters", old.parameters, new.parameters),
         Bar("multiply-accumulates", old.macs, new.macs),
         Bar("bytes of weights", old.bytes, new.bytes),
+        Bar("bytes of activations", old.activations, new.activations),
     ]
 
 

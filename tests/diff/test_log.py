@@ -76,7 +76,7 @@ def test_the_page_tells_every_rule_with_its_equation(compiled):
             assert rule.name in text
             assert rule.doc.splitlines()[0] in text
     assert report.verification.summary() in text
-    assert all(what in text for what, _, _ in report.rows()[-4:])
+    assert all(what in text for what, _, _ in report.rows()[-5:])
 
 
 def test_a_block_that_repeats_is_folded(compiled):
