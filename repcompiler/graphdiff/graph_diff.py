@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from repcompiler.deviation import Verification
-from repcompiler.document import Document, Feeds, InputSpec, NDArray, Statistics
+from repcompiler.document import Document, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff import contents, kernels, numbers, page, poster, viewers
 from repcompiler.graphdiff.align import align
 from repcompiler.graphdiff.kernels import Kernel
 from repcompiler.graphdiff.model import Drawing, Links, Region, draw
 from repcompiler.graphdiff.trace import trace
-from repcompiler.ir import Shape
+from repcompiler.interface import Matched, match
 from repcompiler.reference import Reference
 from repcompiler.region import Scope
 from repcompiler.report import Report
@@ -144,70 +144,32 @@ def diff(
     new = _drawn(second, _title(after, "after"), second.statistics())
     if report is not None:
         return GraphDiff(old, new, trace(old, new, report), report, report.verification)
-    alike = fed_alike(first, second)
-    verification = None
-    if verify and alike is not None:
-        verification = Reference(cast(Document, alike[0])).compare(cast(Document, alike[1]))
-    return GraphDiff(old, new, align(old, new, _fingerprints(alike, (old, new))), None, verification)
+    matched = _matched(first, second)
+    verification = _compared(first, matched) if verify and matched is not None else None
+    return GraphDiff(old, new, align(old, new, _fingerprints(matched, (old, new))), None, verification)
 
 
-@dataclass(frozen=True)
-class Fed:
-    """A document as one of two that are fed alike: by the names of the first, with extents that suit both."""
-
-    document: Document
-    specs: Sequence[InputSpec]
-    names: Mapping[str, str]
-
-    def inputs(self) -> Sequence[InputSpec]:
-        """What both can be fed."""
-        return self.specs
-
-    def examples(self) -> Sequence[Feeds]:
-        """Inputs the user gave."""
-        return self.document.examples()
-
-    def run(self, feeds: Feeds) -> Sequence[NDArray]:
-        """The outputs of the document."""
-        return self.document.run({self.names[name]: array for name, array in feeds.items()})
-
-    def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
-        """The same in float64."""
-        return self.document.run_reference({self.names[name]: array for name, array in feeds.items()})
-
-    def release(self) -> None:
-        """Free what `run` keeps."""
-        self.document.release()
-
-
-def fed_alike(first: Document, second: Document) -> tuple[Fed, Fed] | None:
-    """Both with their inputs matched by name, or else in order; None where they cannot be fed the same."""
-    specs = [[*document.inputs()] for document in (first, second)]
-    if {spec.name for spec in specs[0]} == {spec.name for spec in specs[1]}:
-        named = {spec.name: spec for spec in specs[1]}
-        specs[1] = [named[spec.name] for spec in specs[0]]
-    if len(specs[0]) != len(specs[1]) or any(a.dtype != b.dtype for a, b in zip(*specs, strict=True)):
+def _matched(first: Document, second: Document) -> Matched | None:
+    """The second model behind the interface of the first; None where they cannot be fed the same."""
+    try:
+        return match(first, second)
+    except ModelError:
         return None
-    both = [InputSpec(a.name, _narrower(a.shape, b.shape), a.dtype) for a, b in zip(*specs, strict=True)]
-    own = {spec.name: spec.name for spec in both}
-    other = {a.name: b.name for a, b in zip(*specs, strict=True)}
-    return Fed(first, both, own), Fed(second, both, other)
 
 
-def _narrower(first: Shape | None, second: Shape | None) -> Shape | None:
-    """The numbers that either shape fixes."""
-    if first is None or second is None or len(first) != len(second):
-        return second if first is None else first
-    return tuple(b if isinstance(b, int) else a for a, b in zip(first, second, strict=True))
+def _compared(first: Document, second: Matched) -> Verification:
+    """Both run on the same inputs."""
+    reference = Reference(first, specs=second.specs)
+    second.expected = reference.samples[0].expected if reference.samples else ()
+    return reference.compare(cast(Document, second))
 
 
-def _fingerprints(alike: tuple[Fed, Fed] | None, drawings: Sequence[Drawing]) -> tuple[Fingerprints, Fingerprints]:
+def _fingerprints(matched: Matched | None, drawings: Sequence[Drawing]) -> tuple[Fingerprints, Fingerprints]:
     """Of each box, numbers that tell its value on a probe; none where the two cannot be fed alike, or it would take long."""
-    feeds = None if alike is None else numbers.probe(alike[0].specs)
-    if alike is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
+    feeds = None if matched is None else numbers.probe(matched.specs)
+    if matched is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
         return {}, {}
-    again = {alike[1].names[name]: array for name, array in feeds.items()}
-    return numbers.fingerprints(drawings[0], feeds), numbers.fingerprints(drawings[1], again)
+    return numbers.fingerprints(drawings[0], feeds), numbers.fingerprints(drawings[1], matched.feeds(feeds))
 
 
 def _is_module(model: Any) -> bool:
