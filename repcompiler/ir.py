@@ -110,10 +110,14 @@ class Expr:
     def parts(self) -> dict[Expr, None]:
         """Every expression in this one, itself included, each once; operands first."""
         found: dict[Expr, None] = {}
-        for operand in self.operands:
-            if isinstance(operand, Expr) and operand not in found:
-                found.update(operand.parts())
-        found[self] = None
+        pending: list[tuple[Expr, bool]] = [(self, False)]
+        while pending:
+            part, known = pending.pop()
+            if known:
+                found[part] = None
+            elif part not in found:
+                operands = (operand for operand in part.operands if isinstance(operand, Expr))
+                pending += [(part, True), *((operand, False) for operand in tuple(operands)[::-1])]
         return found
 
 
