@@ -111,7 +111,8 @@ def _layers(
 ) -> Iterator[Layer | Activation]:
     """The widened layers and activations, with the shortcut in layer `place`."""
     samples = _samples(convs, shortcut, place, x.spatial(len(shortcut.stride)))
-    channels, inside = shortcut.in_channels, interval(x)  # of what is skipped
+    least, most = interval(x)
+    channels, inside = shortcut.in_channels, (min(least, 0.0), max(most, 0.0))  # of what is skipped; layers pad it with zeros
     held = Reserved(channels, 0.0, inside)
     for index, (conv, sample, activation) in enumerate(zip(convs, samples, activations, strict=False)):
         how = passing(activation, held.inside)
@@ -210,7 +211,7 @@ def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[i
         geometry.append((spread, (first, spread * (k - 1) - first - shrinks[place][axis])))
     dilation, padding = tuple(d for d, _ in geometry), tuple(p for _, p in geometry)
     samples[place] = replace(shortcut, stride=convs[place].stride, dilation=dilation, padding=padding)
-    whole = reduce(lambda first, second: compose(first, second), map(_thin, samples))
+    whole = reduce(compose, map(_thin, samples))
     rest = add(whole, negate(_thin(shortcut)), size, agreed=True)
     if not (known_zero(rest.weight) and known_zero(rest.bias)):
         refuse("the shortcut reads other pixels than the block")

@@ -11,7 +11,7 @@ import numpy as np
 from repcompiler.composites import composite
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Scale
+from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Scale, Sum
 from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
@@ -49,10 +49,9 @@ def chain(source: str, name: str) -> ChainPattern:
 class ResidualPattern(RootPattern):
     """A chain and a linear region on one value, as two terms of an addition tree."""
 
-    def __init__(self, body: ChainPattern, shortcut: LinearPattern) -> None:
-        from repcompiler.ops import Sum
+    roots = (Sum,)
 
-        self.roots = (Sum,)
+    def __init__(self, body: ChainPattern, shortcut: LinearPattern) -> None:
         self.body, self.shortcut = body, shortcut
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:

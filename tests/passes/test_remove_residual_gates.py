@@ -107,3 +107,16 @@ def test_hard_swish_and_gelu_as_they_are_exported(rng):
     graph = build(lambda x: Add(same(rng, 6, 4)(without_its_factor(same(rng, 4, 6)(x))), x), x=IMAGE)
     check_pass(PASSES, graph)
     assert [node.op.kind for node in graph.topological()] == ["Conv", "HardSwish", "Conv"]
+
+
+def test_zeros_that_a_layer_pads_with_are_carried_too(rng):
+    """Clip(1, 6) leaves x in [1, 6] alone, and not the zeros around it."""
+    first, second = random_conv(rng, 4, 6, 1, padding=1), random_conv(rng, 6, 4, 1)
+    shortcut = random_conv(rng, 4, 4, 1, padding=1, groups=4, bias=False)
+
+    def block(x):
+        x = Clip(1.0, 6.0)(x)
+        return Add(second(Clip(1.0, 6.0)(first(x))), shortcut(x))
+
+    log = check_pass(RULES, build(block, x=IMAGE))
+    assert [step.rule for step in log.steps] == ["remove_residual"]
