@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench zoo coverage mutations verification clean
+.PHONY: demo test lint types bench zoo coverage mutations verification certificates clean
 
 demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
@@ -35,6 +35,9 @@ mutations: $(VENV)/dev.stamp  ## write docs/mutations.md: small mistakes in the 
 
 verification: $(VENV)/dev.stamp  ## write docs/verification.md: broken models that must be caught, equal ones that must pass
 	OMP_NUM_THREADS=1 $(BIN)/python examples/verification.py
+
+certificates: $(VENV)/dev.stamp  ## write docs/certificates.md: verdicts, time and mistakes noticed by each rewrite's own check
+	OMP_NUM_THREADS=1 $(BIN)/python examples/certificates.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -1,132 +1,117 @@
-"""Check one rewrite by itself: the block before and after, in float64, on a small random image.
+"""A certificate for one rewrite: the block before and after, compared coefficient by coefficient.
 
-The interpreter gives both meanings, independently of the algebra that made the new weights.  The image is odd and not square,
-and just large enough that every tap of every kernel meets pixels and borders.
+An affine map is determined by what it makes of nothing and of a basis.  Both blocks are run on these in float64, by what their
+operations mean (`repcompiler.meaning`, which shares no code with the algebra), and with them their magnitudes: a sum of n
+rounded terms is off by no more than n eps times the sum of their magnitudes, so each coefficient comes with a bound of its
+error (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.5).  Within these bounds the verdict is proved:
+
+    exact               the coefficients are the same numbers
+    correctly rounded   each is the true one, rounded once to the type of the model
+    rounding k ulp      the worst is off by k units in the last place
+    sampled             not affine, and no law makes it so: equal on random inputs, as far as float64 tells
+
+What is wrong is refused, with an input that shows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+from math import ceil
 
-import numpy as np
+from repcompiler.ir import Expr, Node
+from repcompiler.linear_part import AFFINE, stand_ins
+from repcompiler.ops import Constant, Op
+from repcompiler.pattern import Match
+from repcompiler.proof import Block, Tally
+from repcompiler.refusal import WRONG, Refusal, refuse
+from repcompiler.sites import Term
 
-from repcompiler import interpreter
-from repcompiler.ir import Expr, Node, Value
-from repcompiler.ops import (
-    AvgPool,
-    BatchNorm,
-    Constant,
-    Conv,
-    ConvTranspose,
-    DynamicConv,
-    Linear,
-    MaxPool,
-    Op,
-    Reshape,
-    Scale,
-    Select,
-    Subsample,
-)
-from repcompiler.pattern import Captured, Match
-from repcompiler.ranges import interval
-from repcompiler.refusal import refuse
-
-NDArray = np.ndarray[Any, Any]
-Arrays = dict[Value, NDArray]
-
-TOLERANCE = 1e-9
-"""Relative to the largest result: far above float64 rounding, far below any error in a float32 weight."""
+BOUND = 2.0**-20
+"""Units in the last place that the bound of an error may add to a half, and the number counts as rounded once."""
 
 
-def certify(root: Node, match: Match, part: Expr | Value | None, term: Expr | Value | None) -> None:
-    """Refuse the rewrite of the block that `match` found at `root` to `term` unless both give the same numbers.
+class Certify(Enum):
+    """Which rewrites need a certificate."""
 
-    `part` is the new part of `term`, without what else the root adds up or concatenates.
+    NONE = "none"
+    WHERE_POSSIBLE = "where possible"
+    """One that cannot be checked by itself happens all the same: the model as a whole is compared."""
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of one rewrite."""
+
+    verdict: str
+    coefficients: int = 0
+    """How many were compared one by one."""
+    complete: bool = False
+    """Whether these are all; else the rest agrees on random inputs."""
+    laws: tuple[str, ...] = ()
+    """The activations that the rewrite goes past by a law of theirs."""
+
+    @property
+    def kind(self) -> str:
+        """The verdict without its number."""
+        return "rounding" if self.verdict.startswith("rounding") else self.verdict
+
+    def __str__(self) -> str:
+        if not self.coefficients:
+            return self.verdict
+        past = f" by a law of {', '.join(self.laws)}" if self.laws else ""
+        rest = "" if self.complete else ", the others on random inputs"
+        return f"{self.verdict}{past} ({self.coefficients:,} coefficients{rest})"
+
+
+def certify(root: Node, match: Match, part: Term, term: Term, need: Certify) -> Certificate | None:
+    """Compare the block that `match` found at `root` with `term`, which is to take its place; `part` is what is new of it.
+
+    None for what only goes, or what the runtime itself computed.  Raises `Refusal` where they differ, or where that cannot be
+    told and `need` is ALL.
     """
-    if not isinstance(term, Expr) or isinstance(term.op, Constant):
-        return  # what only goes, or what the runtime itself computed
-    ops = [root.op, *(value.producer.op for value in match.interior if value.producer is not None)]
-    rng = np.random.default_rng(0)
-    arrays: Arrays = {}
-    for captured in match.captures.values():
-        for source, read_by in _sources(captured, part, ops):
-            image = rng.standard_normal(_probe_shape(source, ops, read_by))
-            arrays.setdefault(source, np.clip(image, *interval(source)))  # what it can be: a rewrite may count on that
+    if need is Certify.NONE or term is None or part is None or (isinstance(term, Expr) and isinstance(term.op, Constant)):
+        return None
     try:
-        shape = _of_expr(part, arrays).shape if isinstance(part, Expr) else ()
-        for value in match.rest:
-            arrays.setdefault(value, np.asarray(rng.standard_normal(shape)))
-        before, after = _of_value(root.output, arrays), _of_expr(term, arrays)
-    except ValueError as error:
-        refuse(f"its own check needs extents that are not known: {error}")
-    if before.shape != after.shape:
-        refuse(f"its own check failed: shape {after.shape} instead of {before.shape}")
-    deviation = float(np.max(np.abs(before - after), initial=0.0))
-    if not deviation <= TOLERANCE * float(np.max(np.abs(before), initial=1.0)):
-        refuse(f"its own check failed: the results differ by {deviation:.1e}")
+        return _certified(Block(root, match, part, term))
+    except (ValueError, ArithmeticError) as error:
+        if need is Certify.ALL:
+            refuse(f"its own check needs extents that are not known: {error}")
+        return Certificate("not checked by itself")
 
 
-def _sources(captured: Captured, part: Expr | Value | None, ops: Sequence[Op]) -> Iterator[tuple[Value, int]]:
-    """The values outside the block that a capture reads, each with its number of channels as far as its reader tells."""
-    if isinstance(captured, Value):
-        yield captured, _channels(part, ops)
-    elif isinstance(captured, Expr):
-        for operand in captured.operands:
-            yield from [(operand, _channels(captured, ops))] if isinstance(operand, Value) else _sources(operand, part, ops)
+def _certified(block: Block) -> Certificate:
+    others = [op for op in block.ops if not isinstance(op, AFFINE)]
+    if not others:
+        with suppress(ValueError):  # a reshape may be said of one batch
+            return _of(block.prove({}), ())
+    block.sample()
+    forms = {type(op): stand_ins(op) for op in others}
+    if not all(forms.values()):
+        return Certificate("sampled")
+    kinds = tuple(sorted({op.kind for op in others}))
+    choices = (dict(zip(forms, choice, strict=True)) for choice in product(*(range(len(found)) for found in forms.values())))
+    proofs = (tally for choice in choices if (tally := _proved(block, choice)) is not None)
+    if (tally := next(proofs, None)) is None:
+        refuse(f"{WRONG}: no law of {', '.join(kinds)} makes the results equal")
+    return _of(tally, kinds)
 
 
-def _channels(part: Expr | Value | None, ops: Sequence[Op]) -> int:
-    """Channels the block reads: what the innermost operation says that tells, else enough for every choice of channels."""
-    channels = max((index + 1 for op in ops if isinstance(op, Select) for index in op.index), default=3)
-    while isinstance(part, Expr):
-        if isinstance(part.op, (Conv, ConvTranspose, DynamicConv, Linear)):
-            channels = part.op.in_channels
-        elif isinstance(part.op, (BatchNorm, Scale)) and part.op.channels > 1:
-            channels = part.op.channels
-        part = part.operands[0]
-    return channels
+def _proved(block: Block, choice: Mapping[type[Op], int]) -> Tally | None:
+    """What is shown with these stand-ins; None where they keep another law than the one that the rewrite goes by."""
+    try:
+        return block.prove(choice)
+    except Refusal:
+        return None
 
 
-def _probe_shape(source: Value, ops: Sequence[Op], channels: int) -> tuple[int, ...]:
-    """Two samples, the true channels, and along each further axis the summed reach of all windows and a little more.
-
-    Where the true extent is known, the probe's has the same phase to all strides: output sizes that agree there agree here.
-    """
-    windows = [op for op in ops if isinstance(op, (Conv, ConvTranspose, DynamicConv, AvgPool, MaxPool, Subsample))]
-    rank = source.rank or (len(windows[0].stride) + 2 if windows else 2)
-    if source.shape is not None and any(isinstance(op, Reshape) for op in ops):  # its target may be said of these very extents
-        return tuple(size if isinstance(size, int) else 2 if axis == 0 else 5 for axis, size in enumerate(source.shape))
-    if source.shape is not None and rank < 3:
-        return (2, *(dim if isinstance(dim, int) else 5 for dim in source.shape[1:]))
-    if source.shape is not None and isinstance(source.shape[1], int):
-        channels = source.shape[1]
-    sizes = []
-    for axis, true in enumerate(source.spatial(rank - 2)):
-        reach, period = 3 + 2 * axis, 1
-        for op in windows:
-            before, after = op.padding[axis]
-            dilation = 1 if isinstance(op, (AvgPool, Subsample)) else op.dilation[axis]
-            kernel = 1 if isinstance(op, Subsample) else op.kernel_size[axis]
-            reach += period * (dilation * (kernel - 1) + max(0, -before) + max(0, -after))
-            period *= op.stride[axis]
-        sizes.append(reach if true is None else min(true, reach + (true - reach) % period))
-    return (2, channels, *sizes)
-
-
-def _of_value(value: Value, arrays: Arrays) -> NDArray:
-    """What the block computes, from its result backwards."""
-    if value not in arrays:
-        node = value.producer
-        assert node is not None
-        arrays[value] = np.asarray(interpreter.evaluate(node.op, [_of_value(v, arrays) for v in node.inputs])[0])
-    return arrays[value]
-
-
-def _of_expr(term: Expr, arrays: Arrays) -> NDArray:
-    """What the new expression computes, each part of it once."""
-    made: dict[Expr, NDArray] = {}
-    for part in term.parts():
-        operands = [arrays[operand] if isinstance(operand, Value) else made[operand] for operand in part.operands]
-        made[part] = np.asarray(interpreter.evaluate(part.op, operands)[0])
-    return made[term]
+def _of(tally: Tally, laws: tuple[str, ...]) -> Certificate:
+    if tally.ulps > 0.5 + BOUND:
+        verdict = f"rounding {ceil(tally.ulps * 1000) / 1000:.4g} ulp"
+    else:
+        verdict = "correctly rounded" if tally.ulps else "exact"
+    return Certificate(verdict, tally.coefficients, tally.complete, laws)

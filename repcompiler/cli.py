@@ -77,6 +77,7 @@ def main() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Do everything but write, and say what each block costs.")
 @click.option("--no-verify", is_flag=True, help="Do not compare source and result.")
+@click.option("--no-certify", is_flag=True, help="Do not check each rewrite by itself.")
 @click.option("--simplify", is_flag=True, help="Run onnxsim first.")
 @click.option("--force", is_flag=True, help="Allow the output to replace the input.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if there was nothing to do.")
@@ -92,6 +93,7 @@ def compile_command(
     page: Path | None,
     dry_run: bool,
     no_verify: bool,
+    no_certify: bool,
     simplify: bool,
     force: bool,
     strict: bool,
@@ -123,7 +125,7 @@ def compile_command(
             read = [*source.external, model]
             _check_targets(output, [json_file, page], read, force)
             source.target = output
-            result = compile_document(source, objective, chosen, not no_verify, report, progress)
+            result = compile_document(source, objective, chosen, not no_verify, report, progress, not no_certify)
             if output is not None:
                 progress(f"writing {output}")
                 result.save(output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES, TUNE, Objective
 from repcompiler.deviation import Verification
 from repcompiler.document import Comparison, Document
@@ -35,6 +36,7 @@ def compile(  # noqa: A001 - the name users know from torch.compile
     objective: str = "latency",
     passes: Sequence[str | Pass] | None = None,
     verify: bool = True,
+    certify: bool = True,
     report: Report | None = None,
 ) -> Any:
     """An exactly equivalent, plainer model of the same kind.  The input is never changed.
@@ -48,6 +50,7 @@ def compile(  # noqa: A001 - the name users know from torch.compile
             (seconds measured in onnxruntime here, kept in a file for the next time: `repcompiler.tuning`).
         passes: names or rules to apply, all by default; an empty list applies none.
         verify: compare source and result, take back what makes them differ.
+        certify: prove each rewrite by itself, before and after, and refuse what is wrong (`repcompiler.certificate`).
         report: filled in with what was done, what was left and why, and the measured deviation.
 
     Raises:
@@ -57,7 +60,7 @@ def compile(  # noqa: A001 - the name users know from torch.compile
     from repcompiler.frontends import open_document
 
     source = open_document(model, example_inputs)
-    return compile_document(source, objective, select(passes), verify, report or Report()).model
+    return compile_document(source, objective, select(passes), verify, report or Report(), certificates=certify).model
 
 
 def select(passes: Sequence[str | Pass] | None, skip: Sequence[str] = ()) -> tuple[Pass, ...]:
@@ -78,15 +81,16 @@ def compile_document(
     verify: bool,
     report: Report,
     progress: Progress = lambda message: None,
+    certificates: bool = True,
 ) -> Document:
     """Compile, verify, and take back the rewrites that verification blames; under `tune` all, if the result is slower."""
     cost = _objective(objective, progress)
-    certified = False
+    need = Certify.WHERE_POSSIBLE if certificates else Certify.NONE
 
     def attempt(banned: frozenset[Site], fuel: int | None = None) -> tuple[Document, Log]:
         fork = source.fork()
         graph = fork.lift()
-        log = Rewriter(graph, passes, cost, fuel, banned, certified).run()
+        log = Rewriter(graph, passes, cost, fuel, banned, need).run()
         if log.steps:
             log.renamed = fork.patch(graph)
         log.remaining = explain(graph, log.declined)
@@ -105,9 +109,9 @@ def compile_document(
     while reference is not None:
         progress("verifying")
         verification = reference.compare(result)
-        if not verification.checked and log.steps and not certified:
-            progress("the model cannot be compared as a whole: checking each rewrite by itself")
-            certified = True
+        if not verification.checked and log.steps and need is not Certify.ALL:
+            progress("the model cannot be compared as a whole: each rewrite is to be certified by itself")
+            need = Certify.ALL
             result, log = attempt(banned)
             continue
         if verification.equal or not log.steps:

@@ -10,7 +10,8 @@ from typing import Literal, NoReturn
 Ground = Literal["exactness", "cost", "fan-out"]
 """It would not be exact; it would not pay; something else reads what would go."""
 
-
+WRONG = "its own check failed"
+"""How the reason of a rewrite begins that is wrong: a mistake in a pass."""
 SHOWN = 3
 """Names given where there may be many."""
 

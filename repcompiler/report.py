@@ -9,7 +9,7 @@ from typing import Any
 
 from repcompiler.deviation import Verification
 from repcompiler.document import Comparison, Statistics
-from repcompiler.refusal import Declined, Remaining, listed
+from repcompiler.refusal import WRONG, Declined, Remaining, listed
 from repcompiler.rewriter import Log, Step
 
 
@@ -53,6 +53,23 @@ class Report:
         """How often each rule was applied."""
         return dict(Counter(step.rule for step in self.steps).most_common())
 
+    def certificates(self) -> dict[str, int]:
+        """How many rewrites have which verdict of their own check (`repcompiler.certificate`)."""
+        return dict(Counter(step.certificate.kind for step in self.steps if step.certificate is not None).most_common())
+
+    def verdicts(self) -> str:
+        """The same as a line; empty where no rewrite was checked."""
+        counted = self.certificates()
+        return "" if not counted else "each rewrite by itself: " + ", ".join(f"{n} {kind}" for kind, n in counted.items())
+
+    def mistakes(self) -> list[str]:
+        """Rewrites that were wrong, which should not happen: refused by their own check, or taken back."""
+        refused = {(item.rule, item.root): item.reason for item in self.declined if item.reason.startswith(WRONG)}
+        return [
+            *(f"refused: {rule} at '{root}' ({reason})" for (rule, root), reason in refused.items()),
+            *(f"taken back: {rule} at '{root}' (the result differed with it)" for rule, root in self.reverted),
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain types, for JSON."""
         return {
@@ -60,6 +77,7 @@ class Report:
             "before": _plain(self.before),
             "after": _plain(self.after),
             "rewrites": [asdict(step) for step in self.steps],
+            "certificates": self.certificates(),
             "declined": [asdict(declined) for declined in self.declined],
             "remaining": [asdict(remaining) for remaining in self.remaining],
             "reverted": [{"rule": rule, "root": root} for rule, root in self.reverted],
@@ -115,7 +133,9 @@ class Report:
         """The summary a person reads first."""
         lines = [f"{what:<24}{before:>16,}{after:>16,}" for what, before, after in self.rows()]
         lines += [f"{count:>6} x {rule}" for rule, count in self.counts().items()]
-        lines += [f"taken back: {rule} at '{root}' (the result differed with it)" for rule, root in self.reverted]
+        lines += self.mistakes()
+        if verdicts := self.verdicts():
+            lines.append(verdicts)
         if self.verification is not None:
             lines.append(self.verification.summary())
         if self.timing is not None:

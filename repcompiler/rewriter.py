@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from repcompiler.certificate import certify
+from repcompiler.certificate import Certificate, Certify, certify
 from repcompiler.chain import Planner
 from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Graph, Node, Value
@@ -97,6 +97,8 @@ class Step:
     """Of the operations that went, and of those that came; what several rewrites at once share is counted for the first."""
     label: str = ""
     """The root as people know it."""
+    certificate: Certificate | None = field(default=None, compare=False)
+    """What its own check has shown (`repcompiler.certificate`)."""
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Rewriter:
     """Applies passes to one graph.
 
     `fuel` stops after that many rewrites, `banned` names (rule, root) pairs to leave alone: how a rewrite that failed
-    verification is found and kept out.  `certified` checks each rewrite by itself (`repcompiler.certificate`).
+    verification is found and kept out.  `need`: whether each rewrite is checked by itself (`repcompiler.certificate`).
     """
 
     def __init__(
@@ -124,13 +126,13 @@ class Rewriter:
         objective: Objective,
         fuel: int | None = None,
         banned: AbstractSet[tuple[str, str]] = frozenset(),
-        certified: bool = False,
+        need: Certify = Certify.NONE,
     ) -> None:
         self.graph = graph
         self.objective = objective
         self.fuel = fuel
         self.banned = banned
-        self.certified = certified
+        self.need = need
         self.log = Log()
         self.rewrites: Counter[str] = Counter()
         """How often each value was rewritten."""
@@ -205,6 +207,7 @@ class Rewriter:
         if verdict is None:
             self._refuse_if_hopeless(sites)
         terms: dict[Node, Term] = {}
+        new: dict[Node, Term] = {}
         for site, found in sites.items():
             captures = {name: self._resolve(captured, found) for name, captured in found.captures.items()}
             if rule.outline is not None:
@@ -212,19 +215,20 @@ class Rewriter:
             parts = rule.result(**captures)
             if parts == ():
                 return None
-            terms[site] = self._cheapest(site, found, parts)
+            terms[site], new[site] = self._cheapest(site, found, parts)
         refuse_repetition(sites, terms)
         saved = saving(sites, terms, self.objective)[0] / len(sites)
         parameters, arithmetic = (
             {site: change(sites, terms, site, OBJECTIVES[name]) for site in sites} for name in ("params", "macs")
         )
+        proofs = {site: certify(site, sites[site], new[site], term, self.need) for site, term in terms.items()}
         added: list[Node] = []
         for site, term in terms.items():
-            gone, new = self.graph.replace(site, term)
-            added += new
+            gone, nodes = self.graph.replace(site, term)
+            added += nodes
             self.rewrites[site.output.name] += 1
-            names = site.output.name, _names(gone), _names(new)
-            self.log.steps.append(Step(rule.name, *names, saved, parameters[site], arithmetic[site], site.output.label))
+            told = saved, parameters[site], arithmetic[site], site.output.label, proofs[site]
+            self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(nodes), *told))
         return added
 
     def _refuse_if_hopeless(self, sites: Sites) -> None:
@@ -259,17 +263,14 @@ class Rewriter:
             refuse("its readers read each other", "fan-out")
         return sites
 
-    def _cheapest(self, root: Node, match: Match, parts: Result) -> Expr | Value | None:
-        """Among the forms that a rule knows, the one of least cost, in its context and checked if need be."""
+    def _cheapest(self, root: Node, match: Match, parts: Result) -> tuple[Term, Term]:
+        """Among the forms that a rule knows, the one of least cost: in its context, and by itself."""
         if isinstance(parts, Value) and self.graph.is_output(root.output):
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name", "fan-out")
         if not isinstance(parts, (Expr, tuple)):
-            return parts
+            return parts, parts
         terms = [(match.context(part), part) for part in (parts if isinstance(parts, tuple) else (parts,))]
-        term, part = min(terms, key=lambda pair: self._cost(root, pair[0]))
-        if self.certified:
-            certify(root, match, part, term)
-        return term
+        return min(terms, key=lambda pair: self._cost(root, pair[0]))
 
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
         return self.objective.of_term(term, root.output.typical or root.output.shape)

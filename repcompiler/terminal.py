@@ -45,14 +45,16 @@ class Terminal:
             self._line(f"{count:>6} x {rule}")
         if not report.steps:
             self._line("nothing to rewrite")
-        for rule, root in report.reverted:
-            self._line(f"taken back: {rule} at '{root}' (the result differed with it)", "yellow")
+        for line in report.mistakes():
+            self._line(line, "yellow")
         for line in report.dearer() if costs else ():
             self._line(line)
         if explain and report.remaining:
             self._line("linear operations still next to each other:")
             for line in report.explanation():
                 self._line(line)
+        if verdicts := report.verdicts():
+            self._line(verdicts)
         if report.verification is None:
             self._line("not verified (--no-verify)")
         else:

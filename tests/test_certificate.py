@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from repcompiler.algebra import add, compose
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import AvgPool, Concat, Conv, Reshape, Sum
 from repcompiler.passes import PASSES
@@ -43,7 +44,7 @@ def declined(rule, block):
         build(block, x=IMAGE),
         (rule, *(view for view in PASSES if isinstance(view, ViewRule))),
         OBJECTIVES["plain"],
-        certified=True,
+        need=Certify.ALL,
     ).run()
     assert not [step for step in log.steps if step.rule == rule.name]
     return [item.reason for item in log.declined if item.rule == rule.name]
@@ -73,22 +74,24 @@ def test_a_wrong_rewrite_is_refused(rule, block):
 )
 def test_a_right_one_passes(block):
     certified, trusted = (
-        Rewriter(build(block, x=IMAGE), PASSES, OBJECTIVES["plain"], certified=certified).run() for certified in (True, False)
+        Rewriter(build(block, x=IMAGE), PASSES, OBJECTIVES["plain"], need=need).run() for need in (Certify.ALL, Certify.NONE)
     )
     assert certified.steps == trusted.steps
     assert trusted.steps
+    assert all(step.certificate for step in certified.steps)
+    assert not any(step.certificate for step in trusted.steps)
 
 
 @pytest.mark.parametrize("batch", [None, "n", 3])
 def test_block_that_is_flattened_is_checked_at_its_own_extents(batch):
     linear = random_linear(rng, 4 * 9 * 30, 5)
     graph = build(lambda x: linear(Reshape((0, -1))(conv3(random_batch_norm(rng, 4)(conv1(x))))), x=(batch, 4, 9, 30))
-    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], need=Certify.ALL).run()
     assert "merge_conv_into_linear" in [step.rule for step in log.steps]
 
 
 def test_sizes_that_only_agree_where_the_graph_says_are_checked_there():
     pool, strided = AvgPool((2, 2), (2, 2), ((0, 0), (0, 0)), 4), random_conv(rng, 4, 4, 3, padding=1, stride=2)
     graph = build(lambda x: Add(strided(x), pool(x)), x=(1, 4, 56, 30))
-    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], need=Certify.ALL).run()
     assert [step.rule for step in log.steps] == ["merge_parallel_branches"]

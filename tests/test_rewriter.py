@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import AvgPool, BatchNorm, Concat, Conv, Identity, Pad, Scale, Select, Subsample, Sum
 from repcompiler.passes import PASSES
@@ -171,7 +172,7 @@ def test_wrong_rule_is_caught_by_the_check_and_by_the_certificate(rng):
         return conv(x)
 
     graph = build(lambda x: random_batch_norm(rng, 4)(random_conv(rng, 4, 4, 3)(x)), x=IMAGE)
-    log = Rewriter(graph, [forget_the_norm], OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, [forget_the_norm], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert not log.steps
     assert "its own check failed" in log.declined[0].reason
     with pytest.raises(AssertionError, match="everywhere"):
@@ -275,5 +276,5 @@ def test_any_network_is_rewritten_to_an_end_exactly_and_grows_in_nothing(graph, 
 @settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_certificate_agrees_with_every_rewrite_of_any_network(graph):
-    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], need=Certify.ALL).run()
     assert not [declined for declined in log.declined if "its own check failed" in declined.reason]

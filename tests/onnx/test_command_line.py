@@ -121,7 +121,11 @@ def test_the_report_as_json(block, plain, tmp_path):
     assert report["after"]["operators"] == {"Conv": 1, "Relu": 1}
     assert report["verification"]["checked"]
     assert report["verification"]["equal"]
-    assert {"rule", "root", "label", "removed", "added", "saved", "parameters", "macs"} == report["rewrites"][0].keys()
+    assert {"rule", "root", "label", "removed", "added", "saved", "parameters", "macs", "certificate"} == report["rewrites"][
+        0
+    ].keys()
+    assert report["certificates"] == {"correctly rounded": len(report["rewrites"])}
+    assert report["rewrites"][0]["certificate"]["verdict"] == "correctly rounded"
     assert report["remaining"] == []
     result = repc(block, "-o", plain, "--json", "-")
     assert json.loads(result.stdout) == report
@@ -225,16 +229,26 @@ def wrong_merge(monkeypatch):
 
 
 def test_a_wrong_rewrite_is_found_and_taken_back_and_the_rest_is_kept(block, plain, wrong_merge):
-    shown = repc(block, "-o", plain).stdout
+    shown = repc(block, "-o", plain, "--no-certify").stdout
     assert "taken back: merge_parallel_branches at 'f' (the result differed with it)" in shown
     assert "2 x fold_batch_norm" in shown
     assert sorted(kinds(plain)) == ["Add", "Add", "BatchNormalization", "Conv", "Conv", "Relu"]
     report = repcompiler.Report()
-    repcompiler.compile(block, report=report)
+    repcompiler.compile(block, certify=False, report=report)
     assert report.reverted == [("merge_parallel_branches", "e"), ("merge_parallel_branches", "f")]
     assert report.verification.equal
     assert "it was reverted: verification failed with it" in {declined.reason for declined in report.declined}
     assert {line.value: line.reason for line in report.remaining}["e"] == "it was reverted: verification failed with it"
+
+
+def test_a_wrong_rewrite_is_refused_by_its_own_check_at_once(block, plain, wrong_merge):
+    shown = repc(block, "-o", plain).stdout
+    assert (
+        "refused: merge_parallel_branches at 'e' (its own check failed: the results differ in a coefficient of 'x': " in shown
+    )
+    assert "taken back" not in shown
+    assert "each rewrite by itself: 2 correctly rounded" in shown
+    assert sorted(kinds(plain)) == ["Add", "Add", "BatchNormalization", "Conv", "Conv", "Relu"]
 
 
 def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_check(block, plain, wrong_merge):
@@ -243,7 +257,7 @@ def test_where_the_model_does_not_run_a_wrong_rewrite_is_refused_by_its_own_chec
     proto.graph.node[-1].domain, proto.graph.node[-1].op_type = "their", "Activation"
     onnx.save(proto, block)
     shown = repc(block, "-o", plain, "--explain").stdout
-    assert "'e' (Add) after 'a' (Conv 4->4 3x3), 'b' (Conv 4->4 1x1): its own check failed: the results differ by" in shown
+    assert "'e' (Add) after 'a' (Conv 4->4 3x3), 'b' (Conv 4->4 1x1): its own check failed: the results differ" in shown
     assert "not verified" in shown
     assert kinds(plain).count("Add") == 2
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from repcompiler.algebra import affine, constant_response, scale_inputs
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     AvgPool,
@@ -206,5 +207,5 @@ def test_scaled_map_that_is_read_twice_stays(rng):
 
 def test_each_rewrite_is_checked_by_itself(rng):
     graph = build(lambda x: random_conv(rng, 4, 4, 3)(MAXIMUM(positive(rng, 4, shift=True)(x))), x=IMAGE)
-    log = Rewriter(graph, [fold_batch_norm_before_conv_through], OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, [fold_batch_norm_before_conv_through], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert len(log.steps) == 1

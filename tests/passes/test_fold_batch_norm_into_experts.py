@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from repcompiler.algebra import affine, scale_outputs
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import DynamicConv, Linear, Reshape
 from repcompiler.passes.fold_batch_norm_into_experts import fold_batch_norm_into_experts
@@ -150,5 +151,5 @@ def test_each_rewrite_is_checked_by_itself(rng):
     bank, kernel, conv = dynamic(rng, random_conv(rng, 4, 8, 3, padding=1))
     norm = random_batch_norm(rng, 8)
     graph = build(lambda x, gates: norm(conv(x, kernel(bank(gates)))), **INPUTS)
-    log = Rewriter(graph, [fold_batch_norm_into_experts], OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, [fold_batch_norm_into_experts], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert len(log.steps) == 1

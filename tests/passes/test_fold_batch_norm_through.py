@@ -4,6 +4,7 @@ from inspect import cleandoc
 import numpy as np
 import pytest
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     AvgPool,
@@ -196,12 +197,14 @@ def two_convs_under_a_maximum(rng, stride=1):
 
 
 def test_each_rewrite_is_checked_by_itself_where_the_extents_are_known_well_enough(rng):
-    right = Rewriter(two_convs_under_a_maximum(rng), [fold_batch_norm_through], OBJECTIVES["plain"], certified=True).run()
+    right = Rewriter(two_convs_under_a_maximum(rng), [fold_batch_norm_through], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert len(right.steps) == 1
-    unknown = Rewriter(two_convs_under_a_maximum(rng, 2), [fold_batch_norm_through], OBJECTIVES["plain"], certified=True).run()
+    unknown = Rewriter(
+        two_convs_under_a_maximum(rng, 2), [fold_batch_norm_through], OBJECTIVES["plain"], need=Certify.ALL
+    ).run()
     assert "its own check needs extents that are not known" in unknown.declined[0].reason
     wrong = replace(fold_batch_norm_through, result=lambda y, norm: absorb(y, replace(as_scale(norm), shift=1.001 * norm.beta)))
-    caught = Rewriter(two_convs_under_a_maximum(rng), [wrong], OBJECTIVES["plain"], certified=True).run()
+    caught = Rewriter(two_convs_under_a_maximum(rng), [wrong], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert "its own check failed: the results differ" in caught.declined[0].reason
 
 

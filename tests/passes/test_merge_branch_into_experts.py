@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import DynamicConv, Reshape, Sigmoid, Softmax, Sum
 from repcompiler.passes import PASSES
@@ -84,4 +85,4 @@ def test_branch_of_another_stride_is_refused(rng, stride, reason):
 def test_each_rewrite_is_checked_by_itself(rng):
     conv, branch = dynamic(rng, random_conv(rng, 4, 8, 3, padding=1), each=True), random_conv(rng, 4, 8, 1)
     graph = build(lambda x, gates: Add(conv(x, gates), branch(x)), **EACH)
-    assert len(Rewriter(graph, RULES, OBJECTIVES["plain"], certified=True).run().steps) == 1
+    assert len(Rewriter(graph, RULES, OBJECTIVES["plain"], need=Certify.ALL).run().steps) == 1

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import GlobalAvgPool, Mul, Select, Sigmoid, Sum
 from repcompiler.passes import PASSES
@@ -79,7 +80,7 @@ def test_branch_that_is_added_twice_is_not_its_business(rng):
         other = conv1(x)
         return Sum((1, 1, 1))(conv3(x), other, other)
 
-    assert not Rewriter(build(function, x=IMAGE), RULES, OBJECTIVES["plain"], certified=True).run().steps
+    assert not Rewriter(build(function, x=IMAGE), RULES, OBJECTIVES["plain"], need=Certify.ALL).run().steps
 
 
 def test_two_branches_that_others_read_stay(rng):
@@ -129,4 +130,4 @@ def test_each_rewrite_is_checked_by_itself(rng):
         other = conv1(x)
         return {"y": Sum((1, -1))(conv3(x), other), "z": relu(other)}
 
-    assert len(Rewriter(build(function, x=IMAGE), RULES, OBJECTIVES["plain"], certified=True).run().steps) == 1
+    assert len(Rewriter(build(function, x=IMAGE), RULES, OBJECTIVES["plain"], need=Certify.ALL).run().steps) == 1

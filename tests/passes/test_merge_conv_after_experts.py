@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import DynamicConv, Reshape, Sigmoid, Softmax
 from repcompiler.passes.merge_conv_after_experts import merge_conv_after_experts
@@ -100,5 +101,5 @@ def test_result_read_elsewhere_stays(rng):
 def test_each_rewrite_is_checked_by_itself(rng, each):
     conv, after = dynamic(rng, random_conv(rng, 4, 8, 3), each), random_conv(rng, 8, 3, 1)
     graph = build(lambda x, gates: after(conv(x, gates)), **(EACH if each else INPUTS))
-    log = Rewriter(graph, [merge_conv_after_experts], OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, [merge_conv_after_experts], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert len(log.steps) == 1

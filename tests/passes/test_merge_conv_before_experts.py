@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import DynamicConv, Reshape, Select, Sigmoid, Softmax, Subsample
 from repcompiler.passes import PASSES
@@ -94,4 +95,4 @@ def test_what_the_gates_read_too_stays(rng):
 def test_each_rewrite_is_checked_by_itself(rng):
     mix, conv = random_conv(rng, 3, 3, 1, bias=False), dynamic(rng, random_conv(rng, 3, 4, 3), each=True)
     graph = build(lambda x, gates: conv(mix(x), gates), **EACH)
-    assert len(Rewriter(graph, RULES, OBJECTIVES["plain"], certified=True).run().steps) == 1
+    assert len(Rewriter(graph, RULES, OBJECTIVES["plain"], need=Certify.ALL).run().steps) == 1

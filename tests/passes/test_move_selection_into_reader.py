@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     AvgPool,
@@ -180,4 +181,4 @@ def test_equal_channels_that_are_read_elsewhere_stay(rng):
 def test_each_rewrite_is_checked_by_itself(rng):
     conv, reader = repeated(random_conv(rng, 4, 3, 3, padding=1)), random_conv(rng, 6, 5, 3, padding=1)
     graph = build(lambda x: reader(Relu()(conv(x))), x=IMAGE)
-    assert len(Rewriter(graph, [move_selection_into_reader], OBJECTIVES["plain"], certified=True).run().steps) == 1
+    assert len(Rewriter(graph, [move_selection_into_reader], OBJECTIVES["plain"], need=Certify.ALL).run().steps) == 1

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import GlobalAvgPool, Mul, Reshape, Softmax, Stack, Sum, Take
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
@@ -144,6 +145,6 @@ def test_a_share_that_is_read_elsewhere_keeps_the_softmax():
 
 def test_each_rewrite_is_checked_by_itself():
     graph = build(lambda a, b: mixed(a, b, Mean(a), Mean(b)), **TWO)
-    log = Rewriter(graph, [softmax_of_two_to_sigmoid], OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, [softmax_of_two_to_sigmoid], OBJECTIVES["plain"], need=Certify.ALL).run()
     assert len(log.steps) == 1
     assert np.isfinite(log.steps[0].saved)

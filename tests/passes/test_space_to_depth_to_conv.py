@@ -2,6 +2,7 @@ from inspect import cleandoc
 
 import pytest
 
+from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import Concat, SpaceToDepth, Subsample
 from repcompiler.passes import PASSES
@@ -90,6 +91,6 @@ def test_strided_slices_agree_in_size_where_they_can_be_concatenated_at_all(rng)
 
 def test_a_merge_of_slices_is_checked_by_itself(rng):
     graph = build(lambda x: random_conv(rng, 12, 8, 3)(focus(x)), x=SQUARE)
-    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], certified=True).run()
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], need=Certify.ALL).run()
     assert log.steps
     assert [str(node.op) for node in graph.nodes] == ["Conv 3->8 6x6"]

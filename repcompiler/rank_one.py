@@ -1,0 +1,96 @@
+"""Inputs that are outer products of numbers by channel and an image, and what a convolution makes of them.
+
+Every affine map is determined by what it makes of a basis, and impulses are one: a number in one channel, at one pixel.  For a
+convolution the channels of such an input are summed first, once for all images, so that a basis costs no more than reading the
+kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from repcompiler.meaning import by_channel, wide
+from repcompiler.ops import Conv, Linear
+
+NDArray = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """x[(i, j)] = channels[i] (outer) images[j]: a batch of m * n inputs.
+
+    `channels` is (m, C), `images` (n, *extents behind the batch, without the channels), `axis` that of the channels in x.
+    """
+
+    channels: NDArray
+    images: NDArray
+    axis: int = 1
+
+    def __len__(self) -> int:
+        return len(self.channels) * len(self.images)
+
+    def dense(self) -> NDArray:
+        """All inputs, as one array."""
+        return self.spread(self.channels)
+
+    def spread(self, channels: NDArray) -> NDArray:
+        """What comes out where each pixel's channels, (m, C), become others, (m, D)."""
+        rank = self.images.ndim + 1
+        images = np.expand_dims(self.images, self.axis)[None]
+        shape = [len(channels), 1, *(1,) * (rank - 1)]
+        shape[self.axis + 1] = channels.shape[1]
+        result = channels.reshape(shape) * images
+        return np.asarray(result.reshape(-1, *result.shape[2:]))
+
+    def absolute(self) -> RankOne:
+        """The magnitudes."""
+        return RankOne(np.abs(self.channels), np.abs(self.images), self.axis)
+
+
+def respond(op: Conv | Linear, probe: RankOne, size: bool = False) -> NDArray:
+    """What a convolution or a fully connected layer makes of it, as of `probe.dense()`; `size`: with its magnitudes."""
+    used = np.flatnonzero(probe.channels.any(axis=0)) if probe.channels.any() else np.zeros(1, int)
+    bias = np.abs(wide(op.bias)) if size else wide(op.bias)
+    if isinstance(op, Linear) and probe.axis == probe.images.ndim:
+        return np.asarray(probe.spread(probe.channels[:, used] @ _numbers(op.weight[:, used], size).T) + bias)
+    if isinstance(op, Linear) or probe.axis != 1:
+        raise ValueError(f"{op} does not read the channels of axis {probe.axis}")
+    m, n = len(probe.channels), len(probe.images)
+    groups, taps = op.groups, prod(op.kernel_size)
+    channels, weight = probe.channels, op.weight
+    if groups == 1:
+        channels, weight = channels[:, used], weight[:, used]
+    grouped = channels.reshape(m, groups, -1).swapaxes(0, 1)  # (G, m, I/g)
+    rows = _numbers(weight, size).reshape(groups, -1, weight.shape[1], taps)  # (G, O/g, I/g, taps)
+    mixed = rows.swapaxes(1, 2).reshape(groups, weight.shape[1], -1)
+    kernels = grouped * mixed if weight.shape[1] == 1 else np.matmul(grouped, mixed)  # (G, m, O/g * taps)
+    kernels = kernels.reshape(groups, m, -1, taps).swapaxes(0, 1).reshape(-1, taps)  # (m * O, taps)
+    windows, extents = _windows(op, probe.images)
+    result = (kernels @ windows).reshape(m, op.out_channels, n, -1).swapaxes(1, 2)
+    return np.asarray(result.reshape(m * n, op.out_channels, *extents) + by_channel(bias, 2 + len(extents)))
+
+
+def _numbers(weight: NDArray, size: bool) -> NDArray:
+    return np.abs(wide(weight)) if size else wide(weight)
+
+
+def _windows(op: Conv, images: NDArray) -> tuple[NDArray, tuple[int, ...]]:
+    """The pixels that each tap meets, (taps, n * positions), and the extents of the positions."""
+    sizes = [n + before + after for n, (before, after) in zip(images.shape[1:], op.padding, strict=True)]
+    if any(size < reach for size, reach in zip(sizes, op.extent, strict=True)):
+        raise ValueError(f"a kernel of {op.kernel_size} is larger than the image {images.shape[1:]} with its padding")
+    source = [slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(images.shape[1:], op.padding, strict=True)]
+    target = [slice(max(a, 0), size - max(b, 0)) for size, (a, b) in zip(sizes, op.padding, strict=True)]
+    padded = np.zeros((len(images), *sizes))
+    padded[(slice(None), *target)] = images[(slice(None), *source)]
+    axes = len(sizes)
+    windows = sliding_window_view(padded, op.extent, tuple(range(1, axes + 1)))
+    steps = [slice(None, None, step) for step in (*op.stride, *op.dilation)]
+    windows = windows[(slice(None), *steps)]
+    windows = windows.transpose(*range(axes + 1, 2 * axes + 1), *range(axes + 1))
+    return windows.reshape(prod(op.kernel_size), -1), windows.shape[axes + 1 :]
