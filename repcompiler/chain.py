@@ -11,6 +11,7 @@ as it is saves nothing, so a plan is a heaviest set of disjoint intervals: a sho
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from repcompiler.pattern import Match
 from repcompiler.refusal import Refusal
 from repcompiler.region import HORIZON, Scope, last_step
 from repcompiler.sites import Saving, inside, outlined, saving
+
+STRETCH = 64
+"""Steps to either side for which a chain is planned at once."""
 
 Key = tuple["ref[Node]", ...]
 """The nodes of a segment: weakly, or the weights of what was rewritten would stay in memory."""
@@ -64,12 +68,19 @@ class Plan:
         return sum(segment.saving[0] for segment in self.segments)
 
 
-def chain(node: Node, scope: Scope) -> tuple[Node, ...]:
-    """The longest chain that `node` is a step of, first step to last; of a join, the node that adds up or concatenates."""
-    steps = [node]
-    while (earlier := _before(steps[0], scope)) is not None:
-        steps.insert(0, earlier)
-    while (later := _after(steps[-1], scope)) is not None:
+def chain(node: Node, scope: Scope, planned: Callable[[Node], bool] = lambda node: False) -> tuple[Node, ...]:
+    """The chain that `node` is a step of, first step to last; of a join, the node that adds up or concatenates.
+
+    It goes on to what is `planned` already, and no more than `STRETCH` steps to either side: so a change of a long chain costs
+    no more than one of a short one.
+    """
+    steps = deque([node])
+    while len(steps) <= STRETCH and (earlier := _before(steps[0], scope)) is not None and not planned(earlier):
+        steps.appendleft(earlier)
+    for _ in range(STRETCH):
+        later = _after(steps[-1], scope)
+        if later is None or planned(later):
+            break
         steps.append(later)
     return tuple(steps)
 
@@ -138,8 +149,9 @@ class Planner:
     def plan(self, node: Node) -> Plan:
         """The plan for the chain of `node`, made when first asked for and again when the chain changed."""
         plan = self.plans.get(node)
-        if plan is None or any(step not in self.scope.graph.nodes for step in plan.chain):
-            steps = chain(node, self.scope)
+        if plan is None or not self._holds(plan):
+            self._drop(plan)
+            steps = chain(node, self.scope, lambda step: step in self.plans and self._holds(self.plans[step]))
             first = last_step(steps[0], self.scope)
             assert first is not None, "only what merges steps is planned"
             read = [first[1], *(step.output for step in steps[:-1])]
@@ -158,9 +170,16 @@ class Planner:
         if all((segment.start, segment.stop) != steps for segment in plan.segments):
             return ()
         self.candidates.pop(node, None)
-        for step in plan.chain:
-            self.plans.pop(step, None)
+        self._drop(plan)
         return plan.chain[: plan.chain.index(node) + 1]
+
+    def _holds(self, plan: Plan) -> bool:
+        """Whether its chain is still there."""
+        return all(step in self.scope.graph.nodes for step in plan.chain)
+
+    def _drop(self, plan: Plan | None) -> None:
+        for step in () if plan is None else plan.chain:
+            self.plans.pop(step, None)
 
     def _segments(self, plan: Plan) -> Iterable[Segment]:
         for stop, node in enumerate(plan.chain, start=1):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import combinations, permutations
+from itertools import chain, combinations, islice, product
 
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Concat, Sum
+from repcompiler.ops import Concat, Conv, Sum
 from repcompiler.pattern import Captured, LinearPattern, Match, RootPattern
-from repcompiler.region import Join, Region, Scope, regions
+from repcompiler.region import Interior, Join, Region, Scope, regions
+
+MANY = 16
+"""Branches of one form from which on they are merged at once: pair by pair it would take quadratic time."""
+PAIRS = 2048
+"""Pairs of branches that are tried: all of them, unless there are more than 64 branches."""
+
+Branch = tuple[int, Region, Interior]
+"""A term of a sum, by its number, as a region; and the values inside."""
 
 
 class SumPattern(RootPattern):
@@ -27,23 +36,20 @@ class SumPattern(RootPattern):
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
         terms, additions = addition_tree(node, scope.graph)
-        by_source: dict[Value, list[tuple[int, Region, tuple[Value, ...]]]] = {}
+        by_source: dict[Value, list[Branch]] = {}
         for index, (sign, value) in enumerate(terms):
             for region, interior in regions(value, scope):
                 signed = Region(region.source, region.steps, sign < 0)
                 by_source.setdefault(region.source, []).append((index, signed, interior))
+        times = Counter(value for _, value in terms)
+        shared = {value for value, count in times.items() if count == 1 and not scope.graph.is_private(value)}
         for source, branches in by_source.items():
-            together = [branches] if len(branches) > 2 else []  # what does not pay in pairs may pay all at once
-            pairs = (*combinations(branches, 2), *together)
-            for chosen in permutations(branches, 2) if self.second.stays else pairs:
+            staying = [branch for branch in branches if branch[1].steps and terms[branch[0]][1] in shared]
+            for chosen in product(branches, staying) if self.second.stays else _together(branches):
                 indices, found, inside = zip(*chosen, strict=True)
                 if len(set(indices)) < len(chosen) or not any(region.steps for region in found):
                     continue
-                if self.second.stays:
-                    value, values = terms[indices[1]][1], [value for _, value in terms]
-                    if not found[1].steps or scope.graph.is_private(value) or values.count(value) > 1:
-                        continue
-                    inside = inside[:1]
+                inside = inside[:1] if self.second.stays else inside
                 rest = [term for index, term in enumerate(terms) if index not in indices]
                 bound = bind_all(match, {self.first.source: source, self.second.source: source})
                 bound = bound and bind_all(bound, {self.first.name: _summed(found[:-1]), self.second.name: found[-1]})
@@ -51,6 +57,18 @@ class SumPattern(RootPattern):
                     context = partial(add_to, rest) if rest else match.context
                     bound = replace(bound, rest=tuple(value for _, value in rest), context=context, whole=_summed(found))
                     yield bound.inside(*additions, *(value for values in inside for value in values))
+
+
+def _together(branches: Sequence[Branch]) -> Iterable[Sequence[Branch]]:
+    """What may be merged: many of one form, else pairs, or all of them, for what does not pay in pairs may pay all at once."""
+    forms: dict[object, list[Branch]] = defaultdict(list)
+    for branch in branches if len(branches) >= MANY else ():
+        match branch[1].steps:
+            case (Conv() as conv,):
+                form = conv.weight.shape, conv.stride, conv.padding, conv.dilation, conv.groups
+                forms[form].append(branch)
+    alike = (chosen for chosen in forms.values() if len(chosen) >= MANY)
+    return chain(alike, islice(combinations(branches, 2), PAIRS), [branches] if len(branches) > 2 else [])
 
 
 def _summed(branches: Sequence[Region]) -> Region:

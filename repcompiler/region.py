@@ -10,7 +10,7 @@ A region is found by its structure alone; what it is, is computed only when a re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
@@ -123,6 +123,14 @@ def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence
     return algebra.negate(result) if region.negative else result
 
 
+def telling(parts: Iterable[Region]) -> dict[Value, list[Region]]:
+    """By source, one region of each kind that tells something about it: for `beside`, they say as much as all of them."""
+    kinds: dict[Value, dict[tuple[bool, bool], Region]] = {}
+    for part in parts:
+        kinds.setdefault(part.source, {}).setdefault((_is_on_last_axis(part), _reader(part) is not None), part)
+    return {source: [*found.values()] for source, found in kinds.items()}
+
+
 def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
     """The convolution that the region would be, its weight a placeholder of the right shape, at next to no cost.
 
@@ -214,8 +222,8 @@ def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
 
 
 def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) -> Conv:
-    near = [*join.branches, *beside]
-    convs = [convolution(branch, views, [r for r in near if r.source is branch.source]) for branch in join.branches]
+    near = telling((*join.branches, *beside))
+    convs = [convolution(branch, views, near[branch.source]) for branch in join.branches]
     size = join.branches[0].source.spatial(len(convs[0].stride))
     if isinstance(join.op, Concat):
         if not size and join.branches[0].source.rank != 2:
@@ -244,7 +252,7 @@ def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int, r
 def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     """(channels, spatial axes) of the source: what its shape says, else what a convolution that reads it says."""
     shape = region.source.shape
-    last = any(isinstance(op, Conv) and not op.stride for part in (region, *beside) for op in part.ops())
+    last = any(map(_is_on_last_axis, (region, *beside)))
     axis = len(shape or ()) - 1 if last else 1
     if shape is not None and len(shape) >= 2 and isinstance(size := shape[axis], int):
         return size, 0 if last else len(shape) - 2
@@ -252,6 +260,11 @@ def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     if reader is None:
         refuse(f"the shape of '{region.source.name}' is not known")
     return reader.in_channels, len(reader.stride)
+
+
+def _is_on_last_axis(region: Region) -> bool:
+    """Whether a fully connected layer is in it."""
+    return any(isinstance(op, Conv) and not op.stride for op in region.ops())
 
 
 def _reader(region: Region) -> Conv | None:

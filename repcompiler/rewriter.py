@@ -23,10 +23,10 @@ from repcompiler.certificate import Certificate, Certify, certify
 from repcompiler.chain import Planner
 from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Conv, Op
+from repcompiler.ops import Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, Remaining, refuse
-from repcompiler.region import Region, Scope, View, convolution
+from repcompiler.region import Region, Scope, View, convolution, telling
 from repcompiler.sites import Sites, Term, change, inside, outlined, refuse_repetition, saving
 
 Result = Expr | Value | tuple[Expr, ...] | None
@@ -209,7 +209,7 @@ class Rewriter:
         terms: dict[Node, Term] = {}
         new: dict[Node, Term] = {}
         for site, found in sites.items():
-            captures = {name: self._resolve(captured, found) for name, captured in found.captures.items()}
+            captures = self._resolved(found)
             if rule.outline is not None:
                 saving({site: found}, {site: found.context(rule.outline(**captures))}, self.objective)
             parts = rule.result(**captures)
@@ -275,16 +275,19 @@ class Rewriter:
     def _cost(self, root: Node, term: Expr | Value | None) -> tuple[float, int]:
         return self.objective.of_term(term, root.output.typical or root.output.shape)
 
-    def _resolve(self, captured: Captured, match: Match) -> Any:
-        """A region as one convolution, in the light of all others on its source; anything else as it is."""
-        if isinstance(captured, tuple):
-            return tuple(self._resolve(part, match) for part in captured)
-        return self._seen(captured, match) if isinstance(captured, Region) else captured
-
-    def _seen(self, region: Region, match: Match) -> Conv:
+    def _resolved(self, match: Match) -> dict[str, Any]:
+        """The captures, each region as one convolution, in the light of all others on its source."""
         captures = [part for found in match.captures.values() for part in (found if isinstance(found, tuple) else (found,))]
-        beside = [part for part in captures if isinstance(part, Region) and part.source is region.source]
-        return convolution(region, self.scope.views, beside)
+        beside = telling(part for part in captures if isinstance(part, Region))
+
+        def resolve(captured: Captured | tuple[Any, ...]) -> Any:
+            if isinstance(captured, tuple):
+                return tuple(map(resolve, captured))
+            if isinstance(captured, Region):
+                return convolution(captured, self.scope.views, beside.get(captured.source, ()))
+            return captured
+
+        return {name: resolve(captured) for name, captured in match.captures.items()}
 
     def _decline(self, rule: Rule, node: Node, match: Match, refusal: Refusal) -> None:
         spanned = tuple(inner.output.name for inner in inside(node, match))
