@@ -91,9 +91,9 @@ def compile_document(
         fork = source.fork()
         graph = fork.lift()
         log = Rewriter(graph, passes, cost, fuel, banned, need).run()
+        log.remaining = explain(graph, log.declined)
         if log.steps:
             log.renamed = fork.patch(graph)
-        log.remaining = explain(graph, log.declined)
         graph.dissolve()
         return fork, log
 

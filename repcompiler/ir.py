@@ -130,6 +130,8 @@ class Graph:
         self.nodes: dict[Node, None] = {}
         self.forwarded: dict[Value, Value] = {}
         """Values whose readers now read another one: their producer was an identity."""
+        self.let_go: Callable[[Node], None] = lambda node: None
+        """Told when the weights of a node are not looked at any more, for now: they may be large, and lie in a file."""
         self._fresh = 0
 
     def add(

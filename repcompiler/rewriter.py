@@ -156,6 +156,7 @@ class Rewriter:
                 node = pending.pop()
                 if node in self.graph.nodes and (self.fuel is None or len(self.log.steps) < self.fuel):
                     pending.extend(reversed(self._visit(node)))
+                    self.graph.let_go(node)
         return self.log
 
     def _visit(self, node: Node) -> list[Node]:

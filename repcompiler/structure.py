@@ -216,12 +216,13 @@ def distinct(op: LinearOp) -> Iterator[tuple[Any, Select]]:
     """One of each kind of output channel, and a selection that repeats them; not of a transposed convolution."""
     if not isinstance(op.weight, np.ndarray) or isinstance(op, ConvTranspose) or (isinstance(op, Conv) and op.groups > 1):
         return
-    first = op.weight.reshape(op.out_channels, -1)[:, 0]
-    if len(np.unique(first)) == op.out_channels:
-        return
-    rows = np.concatenate([float64(op.weight).reshape(op.out_channels, -1), float64(op.bias)[:, None]], axis=1)
-    kinds: dict[bytes, int] = {}
-    index = [kinds.setdefault(row.tobytes(), len(kinds)) for row in rows]
+    weight = op.weight.reshape(op.out_channels, -1)
+    _, which, count = np.unique(weight[:, 0], return_inverse=True, return_counts=True)
+    alike = np.flatnonzero(count[which] > 1)  # of large weights few rows begin with the same number, and need to be read
+    rows = np.concatenate([float64(weight[alike]), float64(op.bias)[alike, None]], axis=1)
+    known = {int(number): row.tobytes() for number, row in zip(alike, rows, strict=True)}
+    kinds: dict[bytes | int, int] = {}
+    index = [kinds.setdefault(known.get(number, number), len(kinds)) for number in range(op.out_channels)]
     if len(kinds) == op.out_channels:
         return
     kept = [index.index(kind) for kind in range(len(kinds))]

@@ -15,7 +15,7 @@ from repcompiler.ops import Constant
 
 
 def patch(model: onnx_ir.Model, graph: Graph) -> None:
-    """Write `graph`, lifted from `model` and rewritten since, back into it."""
+    """Write `graph`, lifted from `model` and rewritten since, back into it; what was written is no longer in the graph."""
     Patch(model, graph).run()
 
 
@@ -85,6 +85,7 @@ class Patch:
             if self.model.ir_version < 4:
                 self.document.inputs.append(initializer)
         self.written[node.output] = result
+        del node.op  # the document has its weights now; in float64 they take more room than there
         if old is not None:
             self._inherit(old, result)
 

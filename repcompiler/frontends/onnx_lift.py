@@ -16,6 +16,7 @@ import onnx_ir
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_shapes
 from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
+from repcompiler.frontends.onnx_paging import Paging
 from repcompiler.frontends.onnx_shapes import UNDEFINED
 from repcompiler.implied import set_aside
 from repcompiler.ir import Graph, Shape, Value
@@ -80,6 +81,7 @@ class Lift:
         self.runtime = NodeRuntime(model)
         self.values: dict[onnx_ir.Value, Value] = {}
         self.graph = Graph()
+        self.graph.let_go = Paging(model).let_go
 
     def run(self) -> Graph:
         """The graph, nodes in the document's order."""
@@ -125,7 +127,7 @@ class Lift:
             parts = [(Lifted(opaque(node, reason, self.runtime), tuple(inputs)), outputs)]
         for part, results in parts:
             onnx_shapes.note(part.op, node, self.opset, part.inputs, results, self.named)
-            self.graph.add(part.op, part.inputs, results, part.parameters, node)
+            self.graph.let_go(self.graph.add(part.op, part.inputs, results, part.parameters, node))
             self.mark_constant(node, part.op, inputs, results)
         for output in outputs[:1]:
             self.mark_extents(node, output)
