@@ -2,7 +2,8 @@
 
     repc model.onnx -o plain.onnx
 
-Exit codes: 0 done; 1 the result failed verification, nothing was written; 2 bad input or usage; 3 nothing to do (--strict).
+Exit codes: 0 done; 1 the result failed verification, nothing was written; 2 bad input or usage; 3 nothing to do (--strict);
+130 interrupted (SIGINT), 143 terminated (SIGTERM): the output is as it was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, NoReturn
 import click
 
 from repcompiler import deferred_imports
+from repcompiler.ending import in_one_line
+from repcompiler.errors import one_line
 
 deferred_imports.install()  # before anything below reaches onnx-ir
 
@@ -29,6 +32,11 @@ class CompileByDefault(click.Group):
         if args and args[0] not in (*self.commands, "--help", "--version"):
             args = ["compile", *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command: whatever ends it ends it in one line."""
+        with in_one_line(_fail):
+            return super().invoke(ctx)
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
@@ -47,6 +55,7 @@ def main() -> None:
                  1  the result failed verification; nothing was written
                  2  bad input or usage
                  3  nothing to do (with --strict)
+               130  interrupted; 143  terminated; nothing was written
     """
 
 
@@ -105,6 +114,7 @@ def compile_command(
     from repcompiler.errors import ModelError, VerificationError
     from repcompiler.frontends.onnx import OnnxDocument
     from repcompiler.report import Report
+    from repcompiler.simplify import simplified
     from repcompiler.terminal import Terminal
 
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of, the checker says in one line
@@ -121,7 +131,7 @@ def compile_command(
     try:
         with terminal.progress() as progress:
             progress(f"reading {model}")
-            source = OnnxDocument.open(_simplified(model, progress) if simplify else model)
+            source = OnnxDocument.open(simplified(model, progress) if simplify else model)
             read = [*source.external, model]
             _check_targets(output, [json_file, page], read, force)
             source.target = output
@@ -262,26 +272,6 @@ def _check_targets(output: Path | None, reports: list[Path | None], read: list[P
                 )
 
 
-def _simplified(model: Path, progress: Any) -> Any:
-    """The model after onnxsim."""
-    from repcompiler.errors import ModelError
-    from repcompiler.frontends.onnx_file import read
-
-    read(model)  # says what is wrong with the file, in our words
-    try:
-        import onnxsim
-    except ImportError as error:
-        raise ModelError("--simplify needs onnxsim: pip install repcompiler[simplify]") from error
-    progress("simplifying with onnxsim")
-    try:
-        simplified, same = onnxsim.simplify(str(model))
-    except Exception as error:
-        raise ModelError(f"{model}: onnxsim failed ({error}); try without --simplify") from error
-    if not same:
-        raise ModelError(f"{model}: onnxsim's own check of its result failed; try without --simplify")
-    return simplified
-
-
 def _write_json(content: dict[str, Any], path: Path) -> None:
     text = json.dumps(content, indent=1)
     if str(path) == "-":
@@ -294,5 +284,5 @@ def _write_json(content: dict[str, Any], path: Path) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"repc: {message}", err=True)
+    click.echo(one_line(f"repc: {message}"), err=True)
     sys.exit(code)

@@ -12,7 +12,7 @@ from repcompiler.document import Comparison, Document
 from repcompiler.errors import VerificationError
 from repcompiler.explain import explain
 from repcompiler.passes import PASSES
-from repcompiler.reference import Reference
+from repcompiler.reference import Reference, too_large
 from repcompiler.report import Report
 from repcompiler.rewriter import Log, Pass, Rewriter
 
@@ -101,7 +101,7 @@ def compile_document(
     reference: Reference | None = None
     if verify:  # first, for what it needs is free again when the weights are merged
         progress("running the source in double precision")
-        reference = Reference(source)
+        reference = Reference(source, skipped=too_large(before))
     progress("rewriting")
     result, log = attempt(frozenset())
     banned: frozenset[Site] = frozenset()

@@ -14,9 +14,15 @@ from typing import BinaryIO, Protocol
 
 import onnx
 
+from repcompiler.errors import ModelError
+
+NODE = onnx.GraphProto.NODE_FIELD_NUMBER
 GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+NODES = 100_000
+"""Nodes of a model, at most: it is for networks."""
+TOO_MANY = "it has {:,} nodes or more; more than " + f"{NODES:,} are not compiled"
 LARGE = 1024
 """Bytes of data from which on a tensor is not copied."""
 
@@ -52,14 +58,17 @@ def fields(buffer: Sequence[int], start: int, end: int) -> Iterator[Field]:
 def structure(buffer: memoryview) -> tuple[bytes, dict[int, slice]]:
     """The model without the data of its large initializers, and by number of the initializer where that data lies.
 
-    Raises ValueError or IndexError where the file is not laid out as a model is.
+    Raises ValueError or IndexError where the file is not laid out as a model is, ModelError where it has too many nodes.
     """
     places: dict[int, slice] = {}
     top = list(fields(buffer, 0, len(buffer)))
     (graph,) = (field for field in top if field.number == GRAPH)
     parts: list[bytes] = []
-    count = 0
+    count = nodes = 0
     for field in fields(buffer, graph.value, graph.end):
+        nodes += field.number == NODE
+        if nodes > NODES:
+            raise ModelError(TOO_MANY.format(nodes))
         part = bytes(buffer[field.start : field.end]) if field.number != INITIALIZER else None
         if part is None:
             inner = list(fields(buffer, field.value, field.end))

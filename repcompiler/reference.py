@@ -8,10 +8,13 @@ from functools import cache, partial
 from typing import Protocol
 
 from repcompiler.deviation import Sample, Verification, distance, finite, measure
-from repcompiler.document import Document, Feeds, InputSpec, NDArray
+from repcompiler.document import Document, Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.probes import EVEN, ODD, TINY, alternatives, fixed, nudged, random_feeds, structured, unfit
 
+RUN = 2**31
+"""Bytes of weights and of values between operations up to which a model is run as a whole after a compilation; a larger one is
+checked rewrite by rewrite, so that memory does not grow with the file.  `repc verify` runs any."""
 NUDGES = 3
 """How often a source is run again before a difference is called one: its rounding may be small by luck."""
 
@@ -34,16 +37,23 @@ class Reference:
     """What results are compared with: the source on the examples given, and on made-up inputs: odd, non-square and tiny.
 
     `thorough`: also large, sparse and constant ones, and even sizes.  `specs`: what inputs may be, if not all the source says.
-    `given`: whether the source's examples are any.
+    `given`: whether the source's examples are any.  `skipped`: why none is to be run, if so.
     """
 
     def __init__(
-        self, source: Document, thorough: bool = False, specs: Sequence[InputSpec] | None = None, given: bool = True
+        self,
+        source: Document,
+        thorough: bool = False,
+        specs: Sequence[InputSpec] | None = None,
+        given: bool = True,
+        skipped: str = "",
     ) -> None:
         self.source = source
         self.samples: list[Sample] = []
-        self.skipped = ""
+        self.skipped = skipped
         """Why there are no samples, if so."""
+        if skipped:
+            return
         for feeds in source.examples() if given else ():
             self._sample(feeds, "given" if thorough else "")
         specs = source.inputs() if specs is None else specs
@@ -112,7 +122,11 @@ class Reference:
         """The first odd and the first tiny size that the source accepts; if `thorough` an even one, and other numbers."""
         for sizes in (ODD, TINY, EVEN) if thorough else (ODD, TINY):
             for seed, shapes in enumerate(alternatives(specs, sizes)):
-                feeds = random_feeds(specs, shapes, seed)
+                try:
+                    feeds = random_feeds(specs, shapes, seed)
+                except (ValueError, MemoryError):
+                    self.skipped = "its inputs are too large"
+                    continue
                 if self._sample(feeds):
                     if thorough and sizes is ODD:
                         self._structured(feeds)
@@ -125,6 +139,13 @@ class Reference:
         for label, other in structured(feeds):
             if self._sample(other, label) and not finite(self.samples[-1].expected):
                 self.samples.pop()
+
+
+def too_large(size: Statistics) -> str:
+    """Why a model is not run as a whole, if so."""
+    needed = size.bytes + size.activations
+    told = f"it takes {needed / 2**30:.1f} GiB, and up to {RUN / 2**30:g} GiB are run: repc verify runs any"
+    return told if needed > RUN else ""
 
 
 def _first_line(error: BaseException) -> str:

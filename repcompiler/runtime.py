@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -14,12 +19,19 @@ NDArray = np.ndarray[Any, Any]
 Types = tuple[tuple[str, tuple[int | None, ...]], ...]
 """(dtype name, shape) of each array."""
 
+SECONDS = 120.0
+"""A run that takes longer is stopped: a model may loop for ever."""
+MEMORY = 2**31
+"""Bytes that single nodes may take: a few numbers may say that a tensor has terabytes."""
 KEPT = 256
 """Sessions of single nodes that stay for another call."""
 
 
-def session(model: str | bytes, threads: int = 0, optimised: bool = False) -> Any:
-    """An inference session of a file or of serialised bytes: as it is written, or `optimised` by the runtime."""
+def session(model: str | bytes, threads: int = 0, optimised: bool = False, limited: bool = False) -> Any:
+    """An inference session of a file or of serialised bytes: as it is written, or `optimised` by the runtime.
+
+    `limited`: in no more than `MEMORY`, beyond which a run fails.
+    """
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
@@ -27,9 +39,61 @@ def session(model: str | bytes, threads: int = 0, optimised: bool = False) -> An
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")  # run once or twice: copying weights does not pay
+    if limited and _has_limit():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _has_limit() -> bool:
+    """Make the allocator of limited sessions; it is the process's, and a user may have made it first."""
+    import onnxruntime as ort
+
+    arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    with suppress(RuntimeError):
+        ort.create_and_register_allocator(arena, ort.OrtArenaCfg({"max_mem": MEMORY, "arena_extend_strategy": 1}))
+        return True
+    return False
+
+
+class Watch:
+    """Stops runs that take too long, and all where somebody wants to stop."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, tuple[float, Any]] = {}
+        self.thread: Thread | None = None
+
+    def run(self, session: Any, feeds: Mapping[str, NDArray]) -> list[Any]:
+        """The results of a session.  Raises what the runtime raises."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.running[id(options)] = monotonic() + SECONDS, options
+        if self.thread is None or not self.thread.is_alive():
+            self.thread = Thread(target=self._look, daemon=True)
+            self.thread.start()
+        try:
+            return list(session.run(None, dict(feeds), options))
+        finally:
+            del self.running[id(options)]
+
+    def stop(self, until: float = math.inf) -> None:
+        """Have those fail that should have ended `until` then."""
+        for deadline, options in list(self.running.values()):
+            if deadline <= until:
+                options.terminate = True
+
+    def _look(self) -> None:
+        while self.running:
+            sleep(1.0)
+            self.stop(monotonic())
+
+
+WATCH = Watch()
 
 
 class NodeRuntime:
@@ -61,10 +125,10 @@ class NodeRuntime:
         if key not in self.sessions:
             if len(self.sessions) == KEPT:
                 del self.sessions[next(iter(self.sessions))]
-            self.sessions[key] = session(self._one_node(*key), threads=1)
+            self.sessions[key] = session(self._one_node(*key), threads=1, limited=True)
         arrays = [np.require(array, requirements="A") for array in arrays]  # views of a file may lie anywhere
-        feeds = {value.name: array for value, array in zip(inputs_of(node), arrays, strict=True)}
-        results = iter(self.sessions[key].run(None, feeds))
+        feeds = {str(value.name): array for value, array in zip(inputs_of(node), arrays, strict=True)}
+        results = iter(WATCH.run(self.sessions[key], feeds))
         return [tensor(next(results)) if output.name else np.empty(0) for output in node.outputs]
 
     def _one_node(self, node: onnx_ir.Node, types: Types) -> bytes:

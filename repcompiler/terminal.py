@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repcompiler.equivalence import VerifyResult
+from repcompiler.errors import one_line
 from repcompiler.report import Report
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -80,7 +81,7 @@ class Terminal:
 
     def _line(self, text: str, style: str = "") -> None:
         """One line as it is; what the terminal has no letters for, by their numbers."""
-        encoding = self.out.encoding
+        encoding, text = self.out.encoding, "\n".join(one_line(line, len(line)) for line in text.split("\n"))
         self.out.print(Text(text.encode(encoding, "backslashreplace").decode(encoding), style=style))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ class Draft:
 
     def publish(self) -> None:
         """Move it to the target: either the old file stays whole, or the new one is."""
-        with _says_why(self.target):
+        with _says_why(self.target), _uninterrupted():
             for file in self._files:
                 if self.path.with_name(file.name).exists():  # small weights stay in the model
                     os.replace(self.path.with_name(file.name), file)
@@ -110,6 +111,19 @@ def _tensor(value: onnx_ir.Value) -> onnx_wire.Tensor:
     proto.ClearField("raw_data")
     proto.dims[:] = tensor.shape.numpy()
     return onnx_wire.Tensor.around(proto, tensor)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals wait: weights and model go together."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
-from repcompiler.runtime import NodeRuntime, session, tensor
+from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
 
 SHAPES = 1024
 """Bytes of a constant that shape inference may want to read."""
@@ -164,7 +164,7 @@ class OnnxDocument:
                 self._session = error
         if isinstance(self._session, Exception):
             raise self._session
-        return [tensor(result) for result in self._session.run(None, dict(feeds))]
+        return [tensor(result) for result in WATCH.run(self._session, feeds)]
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""

@@ -17,6 +17,10 @@ from onnx.external_data_helper import load_external_data_for_tensor
 from repcompiler import onnx_wire
 from repcompiler.errors import ModelError
 
+LARGEST = 2**60
+"""Numbers of a tensor: their bytes can still be counted in 64 bits."""
+TYPES = {int(dtype) for dtype in onnx_ir.DataType} - {onnx_ir.DataType.UNDEFINED}
+
 
 def read(model: Any) -> onnx_ir.Model:
     """The model at a path, or of a ModelProto, or the `onnx_ir.Model` itself.  Weights stay where they are until needed.
@@ -75,6 +79,8 @@ def _load(path: Path) -> tuple[onnx.ModelProto, dict[str, memoryview]]:
         names = [tensor.name for tensor in proto.graph.initializer]
         if len(set(names)) == len(names):
             return proto, {names[number]: mapped[place] for number, place in places.items()}
+    except ModelError:
+        raise
     except (ValueError, IndexError):
         pass  # laid out in another way, or no model at all: protobuf will know
     return onnx.load(path, load_external_data=False), {}
@@ -101,6 +107,11 @@ def _check(proto: onnx.ModelProto) -> onnx_ir.Model:
         raise ModelError("not an ONNX model, or cut short: it has no operator set or no graph")
     if proto.training_info:
         raise ModelError("it carries training_info, which would be lost: remove that first")
+    nodes = len(_nodes(proto)) + sum(len(body.node) for body in _bodies(_nodes(proto)))
+    if nodes > onnx_wire.NODES:
+        raise ModelError(onnx_wire.TOO_MANY.format(nodes))
+    for tensor in (*proto.graph.initializer, *_inner_tensors(proto)):
+        _check_tensor(tensor)
     if any(graph.sparse_initializer for graph in (proto.graph, *_bodies(_nodes(proto)))):
         raise ModelError("sparse initializers are not supported: make them dense first")
     if any(function.domain in ("", "ai.onnx") for function in proto.functions):
@@ -150,6 +161,19 @@ def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from attribute.tensors
         if attribute.HasField("t"):
             yield attribute.t
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    """Raise ModelError unless its extents are some, and its bytes as many as these say."""
+    numbers = math.prod(tensor.dims)
+    if min(tensor.dims, default=0) < 0 or math.prod(max(size, 1) for size in tensor.dims) >= LARGEST:
+        raise ModelError(f"'{tensor.name}' cannot be read: no tensor is of shape {list(tensor.dims)}")
+    if tensor.data_type not in TYPES:
+        raise ModelError(f"'{tensor.name}' cannot be read: {tensor.data_type} is no type of numbers")
+    if tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING and not _is_external(tensor):
+        wanted = math.ceil(numbers * onnx_ir.DataType(tensor.data_type).bitwidth / 8)
+        if len(tensor.raw_data) != wanted:
+            raise ModelError(f"'{tensor.name}' cannot be read: it has {len(tensor.raw_data)} bytes, not {wanted}")
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

@@ -18,6 +18,7 @@ from repcompiler.frontends import onnx_shapes
 from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
 from repcompiler.frontends.onnx_paging import Paging
 from repcompiler.frontends.onnx_shapes import UNDEFINED
+from repcompiler.frontends.onnx_wellformed import wellformed
 from repcompiler.implied import set_aside
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
@@ -137,7 +138,7 @@ class Lift:
         if self.opset < OLDEST:
             refuse(f"operator set {self.opset} is older than {OLDEST}")
         operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
-        return None if operator is None else operator(self, node)
+        return None if operator is None else checked(operator, self, node)
 
     def note(self, lifted: Lifted, result: Value) -> bool:
         """Note the type of a result as far as its operation tells; whether rewriting knows numbers of that type."""
@@ -238,6 +239,19 @@ def attribute(node: onnx_ir.Node, name: str, default: Any) -> Any:
     """The value of an attribute, or the default that its specification states."""
     found = node.attributes.get(name)
     return default if found is None else found.value
+
+
+def checked(operator: Operator, lift: Lift, node: onnx_ir.Node) -> Lifted | Sequence[Lifted] | None:
+    """What `operator` knows a node as; refuses where it is not as its specification says, for a file may say anything."""
+    try:
+        lifted = operator(lift, node)
+    except (ModelError, Refusal):
+        raise
+    except Exception as error:  # whatever it trips over
+        refuse(f"it is not as its specification says ({error})")
+    for part in [lifted] if isinstance(lifted, Lifted) else lifted or ():
+        wellformed(part.op, part.inputs, attribute(node, "kernel_shape", None))
+    return lifted
 
 
 def _is_read(value: Value) -> bool:

@@ -25,6 +25,8 @@ def padding_of(node: onnx_ir.Node, spatial: int, extent: Sequence[int], stride: 
     if auto == "NOTSET":
         pads = attribute(node, "pads", (0,) * (2 * spatial))
         return tuple(zip(pads[:spatial], pads[spatial:], strict=True))
+    if auto not in ("VALID", "SAME_UPPER", "SAME_LOWER"):
+        refuse(f"its auto_pad is '{auto}'")
     if auto == "VALID":
         return ((0, 0),) * spatial
     result = []
