@@ -134,7 +134,8 @@ class Patch:
         like = next(chain(tensors, self.region.parameters(), self.region.buffers()), torch.empty(0))
         trainable = any(tensor.requires_grad for tensor in tensors)
         value = node.output
-        dtype = getattr(torch, value.dtype) if isinstance(node.op, Constant) and value.dtype else like.dtype
+        seen = value.dtype if isinstance(node.op, Constant) else "" if tensors else place.meta.get(SHAPE, ((), ""))[1]
+        dtype = getattr(torch, seen) if seen else like.dtype
         return Place(self._name(replaced, place), dtype, like.device, trainable, value.rank)
 
     def _label(self, value: Value, place: fx.Node) -> None:

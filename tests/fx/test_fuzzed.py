@@ -1,0 +1,32 @@
+"""Modules that the fuzzer found something wrong with, as small as it could make them."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+import repcompiler
+
+
+class Applied(nn.Module):
+    """A function of the input, and of layers."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_layers_made_of_nothing_have_the_type_of_what_they_read(verify, same):
+    """Seed 248: a model without a parameter, in double precision."""
+    model, x = Applied(lambda _, x: F.relu(x) + x).eval(), torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    report = repcompiler.Report()
+    result = repcompiler.compile(model, x, objective="plain", verify=verify, report=report)
+    assert report.counts()["remove_residual"] == 1
+    assert not report.reverted
+    same(model(x), result(x))
