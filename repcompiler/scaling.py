@@ -133,8 +133,9 @@ def channels_of(term: Term) -> int:
 
 def reshape_scale(scale: Scale, axis: int, op: Reshape, shape: Shape | None, back: bool = False) -> Scale:
     """The scale on the other side of a reshape of `shape`, which may join its axis with others; `back`: on the operand."""
-    ends = len(op.target) - 1, len(shape or ()) - 1
-    if shape and shape[-1] == op.target[-1] and axis == ends[not back]:  # of tokens the last axis stays
+    ends = len(op.target) + op.tail - 1, len(shape or ()) - 1
+    stays = op.tail > 0 or (shape or ())[-1:] == op.target[-1:]
+    if shape and stays and axis == ends[not back]:  # of tokens the last axis stays
         return replace(scale, axis=ends[back])
     result = None if shape is None else op.resolve(shape)
     if shape is None or result is None or axis < 1:

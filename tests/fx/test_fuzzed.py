@@ -30,3 +30,15 @@ def test_layers_made_of_nothing_have_the_type_of_what_they_read(verify, same):
     assert report.counts()["remove_residual"] == 1
     assert not report.reverted
     same(model(x), result(x))
+
+
+def test_scale_passes_a_reshape_that_keeps_all_the_last_extents(exactly):
+    """Seed 464: to a batch size read from the value, and the extents there are."""
+    _, report = exactly(
+        Applied(
+            lambda m, x: m.conv(m.norm(x).reshape(x.size(0), 4, x.size(2), x.size(3))),
+            norm=nn.BatchNorm2d(4),
+            conv=nn.Conv2d(4, 3, 1),
+        )
+    )
+    assert sum(report.counts().values()) > 0
