@@ -68,15 +68,13 @@ class Reference:
         verification = Verification(skipped=self.skipped)
         for sample in self.samples:
             self._measure(verification, sample, result)
+            self._allow_rounding(verification, sample)
             if not verification.equal:
                 break
         return verification
 
     def judge(self, sample: Sample, result: Runs) -> Verification:
-        """Judge one probe by itself, and with both models in float64.
-
-        Where it seems different, the source is run on inputs that differ in their last bit: what that changes is rounding too.
-        """
+        """Judge one probe by itself, and with both models in float64."""
         verification = Verification()
         self._measure(verification, sample, result)
         with suppress(Exception):  # what has no meaning in float64 is not judged by it
@@ -84,14 +82,21 @@ class Reference:
             for output, one, other in zip(verification.outputs, exact, sample.reference, strict=True):
                 if output.eps and not output.reason and self.source.is_exact and result.is_exact:
                     output.exact = distance(one, other)
+        self._allow_rounding(verification, sample)
+        return verification
+
+    def _allow_rounding(self, verification: Verification, sample: Sample) -> None:
+        """Where a result seems different: what inputs make that differ in their last bit is rounding too.
+
+        A source in double precision is its own reference, and seems to round nothing.
+        """
         for seed in range(NUDGES):
-            if verification.equal:
+            if verification.equal or any(output.reason for output in verification.outputs):
                 break
             again = self.source.run(nudged(sample.feeds, seed))
             for output, one, other in zip(verification.outputs, again, sample.expected, strict=True):
-                if not output.reason:
+                if output.eps and one.shape == other.shape:
                     output.source = max(output.source, distance(one, other))
-        return verification
 
     def _measure(self, verification: Verification, sample: Sample, result: Runs) -> None:
         verification.probes.append(str(sample))

@@ -42,3 +42,15 @@ def test_scale_passes_a_reshape_that_keeps_all_the_last_extents(exactly):
         )
     )
     assert sum(report.counts().values()) > 0
+
+
+def test_rounding_of_a_model_in_double_precision_is_not_taken_for_a_mistake(randomise):
+    """Seed 749: it is its own reference; what a norm of small variance makes of its rounding is beyond 32 eps."""
+    model = randomise(nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6())).double()
+    model[1].running_var.mul_(1e-12)
+    model[1].running_mean.zero_()
+    model[1].eps = 0.0
+    report = repcompiler.Report()
+    repcompiler.compile(model, report=report)
+    assert report.counts() == {"fold_batch_norm": 1}
+    assert not report.reverted
