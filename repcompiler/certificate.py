@@ -78,7 +78,7 @@ def certify(root: Node, match: Match, part: Term, term: Term, need: Certify) -> 
         return None
     try:
         return _certified(Block(root, match, part, term))
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, IndexError, ArithmeticError) as error:
         if need is Certify.ALL:
             refuse(f"its own check needs extents that are not known: {error}")
         return Certificate("not checked by itself")
@@ -87,7 +87,7 @@ def certify(root: Node, match: Match, part: Term, term: Term, need: Certify) -> 
 def _certified(block: Block) -> Certificate:
     others = [op for op in block.ops if not isinstance(op, AFFINE)]
     if not others:
-        with suppress(ValueError):  # a reshape may be said of one batch
+        with suppress(ValueError, IndexError):  # a reshape may be said of one batch
             return _of(block.prove({}), ())
     block.sample()
     forms = {type(op): stand_ins(op) for op in others}

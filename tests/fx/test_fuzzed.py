@@ -54,3 +54,14 @@ def test_rounding_of_a_model_in_double_precision_is_not_taken_for_a_mistake(rand
     repcompiler.compile(model, report=report)
     assert report.counts() == {"fold_batch_norm": 1}
     assert not report.reverted
+
+
+def test_choice_of_channels_of_a_value_of_unknown_shape_is_left_where_it_cannot_be_checked(same):
+    """Seed 10094: without an example, a kernel that does not read all channels may become one behind a selection."""
+    model, x = nn.Conv2d(6, 6, 3, padding=1, bias=False), torch.randn(2, 6, 5, 4)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.weight[range(6), [2, 0, 2, 3, 4, 5], 1, 1] = 1.0
+    model, x = Applied(lambda m, x: F.conv2d(x + x, m.conv.weight, None, 1, 1), conv=model).double().eval(), x.double()
+    result = repcompiler.compile(model, objective="plain")
+    same(model(x), result(x))
