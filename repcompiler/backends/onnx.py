@@ -62,14 +62,16 @@ class Patch:
         return source
 
     def _anchors(self, order: list[Node]) -> dict[Node, onnx_ir.Node]:
-        """For each new node, the document's node before which it goes: the one whose result it, or its reader, inherits."""
+        """For each new node, the document's node before which it goes: the one whose result it, or its first reader, inherits."""
         anchors: dict[Node, onnx_ir.Node] = {}
+        position = {node: index for index, node in enumerate(self.before)}
         for node in reversed(order):
             if node.origin is not None:
                 anchors[node] = node.origin
             else:
                 source = node.output.origin
-                anchors[node] = anchors[next(iter(node.output.uses))] if source is None else source.producer()
+                readers = (anchors[user] for user in node.output.uses)
+                anchors[node] = min(readers, key=position.__getitem__) if source is None else source.producer()
         return anchors
 
     def _write(self, node: Node, anchor: onnx_ir.Node) -> None:

@@ -1,0 +1,25 @@
+"""Models that the fuzzer found something wrong with, as small as it could make them."""
+
+import numpy as np
+
+
+def test_new_node_goes_before_the_first_in_the_file_of_those_that_read_it(model, check):
+    """Seed 1: the ReLU of equal channels is made anew, and read by what takes the place of the split and of the skip."""
+    body = """
+        a = Conv<pads=[1,1,1,1]>(x, equal)
+        r = Relu(a)
+        v = Conv<pads=[1,2,1,0], group=2>(r, framed, vb_2)
+        s = Split<axis=1>(v, [2])
+        p = Conv<group=2>(x, p_2x2x1x1, pb_2)
+        y = Add(s, p)
+        n = BatchNormalization(v, g_2, b_2, m_2, var_2)
+        c = Conv<pads=[1,1,2,2]>(n, c_6x2x4x4)
+        l = LeakyRelu<alpha=0.125>(c)
+        e = Conv(l, e_2x6x1x1, eb_2)
+        z = Add(v, e)
+    """
+    rng = np.random.default_rng(0)
+    equal = np.repeat(rng.standard_normal((1, 4, 3, 3)), 8, axis=0).astype(np.float32)
+    framed = np.pad(rng.standard_normal((2, 4, 2, 2)), ((0, 0), (0, 0), (1, 0), (1, 0))).astype(np.float32)
+    _, report = check(model(body, outputs="float[N,2,H,W] z", equal=equal, framed=framed))
+    assert "move_selection_into_reader" in report.counts()
