@@ -56,7 +56,7 @@ def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outli
         if isinstance(step, Identity):
             continue
         op = step if not isinstance(step, Layer) else step.outline if outlined else step.conv()
-        term = Linear(op.weight, op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
+        term = Linear(regroup(op, 1), op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
     assert isinstance(term, Expr)
     return term
 

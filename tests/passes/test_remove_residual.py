@@ -249,6 +249,13 @@ def test_fully_connected_layers_of_tokens(rng):
     assert [node.op.kind for node in graph.topological()] == ["Linear", "GELU", "Linear"]
 
 
+def test_activations_of_vectors_with_no_layer_between():
+    """Seed 10930 of the fuzzer: the layers between are identities, a channel each, which a fully connected layer spells out."""
+    graph = build(lambda x: Add(Relu()(Relu()(x)), x), x=(None, 5))
+    check_pass(RULES, graph)
+    assert kinds(graph) == ["Linear", "Relu", "Linear", "Relu", "Linear"]
+
+
 def test_slopes_of_the_wrong_axis_are_refused(rng):
     def block(x):
         return Add(random_linear(rng, 9, 6)(PRelu(np.array([0.25]))(random_linear(rng, 6, 9)(x))), x)
