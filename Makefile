@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+GRAPHS ?= 20000
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench zoo coverage mutations verification certificates clean
+.PHONY: demo test lint types bench zoo coverage mutations verification certificates fuzz guards clean
 
 demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
@@ -38,6 +39,12 @@ verification: $(VENV)/dev.stamp  ## write docs/verification.md: broken models th
 
 certificates: $(VENV)/dev.stamp  ## write docs/certificates.md: verdicts, time and mistakes noticed by each rewrite's own check
 	OMP_NUM_THREADS=1 $(BIN)/python examples/certificates.py
+
+fuzz: $(VENV)/dev.stamp  ## write docs/fuzzing.md: random networks through the compiler; hours, goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python examples/fuzz.py --graphs $(GRAPHS) --jobs $(JOBS)
+
+guards: $(VENV)/dev.stamp  ## write docs/guards.md: each guard disabled in turn, and what notices
+	OMP_NUM_THREADS=1 $(BIN)/python examples/mutate_guards.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info
