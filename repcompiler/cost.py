@@ -61,6 +61,7 @@ RESIZE_RATE = 5e8
 """Numbers a second that are interpolated."""
 BANDWIDTH = 4e10
 """Bytes a second, maps that fit into cache."""
+BIASED = (Conv, ConvTranspose, DynamicConv, Linear)
 ITEM = 4
 """Bytes of a number."""
 KNOWN = 2**18
@@ -110,6 +111,12 @@ def params(op: Op) -> int:
     if isinstance(op, Scale):
         return prod(op.scale.shape) + prod(op.shift.shape)
     return 0
+
+
+def stored(op: Op) -> int:
+    """Numbers that the document keeps of `op`: `params`, but for a bias of zeros, which is not written."""
+    unwritten = op.shift if isinstance(op, Scale) else op.bias if isinstance(op, BIASED) else None
+    return params(op) - (prod(unwritten.shape) if unwritten is not None and known_zero(unwritten) else 0)
 
 
 def launches(op: Op, output: Shape | None = None) -> int:
@@ -221,7 +228,7 @@ OBJECTIVES = {
     for objective in (
         Objective("latency", latency),
         Objective("macs", lambda op, _, output: float(macs(op, output))),
-        Objective("params", lambda op, _, __: float(params(op))),
+        Objective("params", lambda op, _, __: float(stored(op))),
         Objective("plain", plain),
     )
 }

@@ -153,7 +153,7 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
         groups = gcd(*(op.groups for op in mixing))
         fan_in = mixing[0].in_channels // groups
     weight = np.broadcast_to(np.zeros(()), (channels, fan_in, *thin.kernel_size))
-    return replace(thin, weight=weight, bias=np.zeros(channels), groups=groups)
+    return replace(thin, weight=weight, bias=np.repeat(thin.bias, channels), groups=groups)
 
 
 def _moves_channels(region: Region) -> bool:

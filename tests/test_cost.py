@@ -63,6 +63,13 @@ def test_params_are_the_numbers_an_operation_stores(rng):
     assert params(AvgPool((2, 2), (2, 2), ((0, 0),) * 2, 4)) == params(relu) == 0
 
 
+def test_params_that_an_objective_counts_are_written_a_bias_of_zeros_is_not(rng):
+    """Seed 471 of the fuzzer: a branch merged into experts gives their bank a bias, as large as one of them."""
+    cost = OBJECTIVES["params"].of_op
+    assert cost(random_conv(rng, 4, 8, 3), [], None) - cost(random_conv(rng, 4, 8, 3, bias=False), [], None) == 8
+    assert cost(random_linear(rng, 3, 81, bias=False), [], None) == 243
+
+
 def test_launches_are_the_operations_of_a_document(rng):
     assert launches(Sum((1, 1, -1, 1))) == 3
     assert launches(Constant(np.zeros(1))) == 0
