@@ -16,7 +16,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from hashlib import sha256
 from multiprocessing import get_context
@@ -31,28 +31,28 @@ from fuzz_settings import Settings, settings
 from fuzz_shrink import minimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+ROOT = HERE.parent
 ROWS, PAGE = ROOT / "build" / "fuzz.jsonl", ROOT / "docs" / "fuzzing.md"
 GRAPHS = 20_000
 SECONDS = 60
 """A graph that takes longer is a finding."""
 CHUNK = 10
+JUDGES = ("fuzz_check", "fuzz_shrink")
 
 Row = dict[str, Any]
 
 
 def versions() -> tuple[str, str]:
-    """Of the generator, and of the compiler."""
-    files = (
-        sorted(Path(__file__).parent.glob("fuzz_*.py")),
-        sorted(part for name in ("repcompiler", "passes") for part in _sources(name)),
-    )
-    generator, compiler = (sha256(b"".join(file.read_bytes() for file in group)).hexdigest()[:10] for group in files)
-    return generator, compiler
+    """Of the generator, and of the compiler with what judges it."""
+    judges = [path for path in HERE.glob("fuzz_*.py") if path.stem in JUDGES]
+    generator = [path for path in HERE.glob("fuzz_*.py") if path.stem not in (*JUDGES, "fuzz_page")]
+    compiler = [path for name in ("repcompiler", "passes") for path in (ROOT / name).rglob("*.py")]
+    return _digest(generator), _digest([*compiler, *judges])
 
 
-def _sources(name: str) -> Iterator[Path]:
-    return (ROOT / name).rglob("*.py")
+def _digest(files: Sequence[Path]) -> str:
+    return sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:10]
 
 
 def verdict(seed: int) -> Row:
