@@ -4,10 +4,11 @@ import pytest
 from repcompiler.algebra import stack
 from repcompiler.ops import Concat, Conv, Identity, Select, Sum
 from repcompiler.passes import PASSES
+from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.refusal import Refusal
-from repcompiler.testing import build, check_pass, random_batch_norm, random_conv
+from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, random_linear
 
 IMAGE = (None, 4, None, None)
 Add = Sum((1, 1))
@@ -104,6 +105,13 @@ def test_branches_of_other_geometry_are_refused(rng, options, reason):
     same, other = random_conv(rng, 4, 4, 3, padding=1), random_conv(rng, 4, 4, 3, **{"padding": 1, **options})
     with pytest.raises(Refusal, match=reason):
         stack((same, other), (7, 9))
+
+
+def test_layers_of_tokens_that_are_concatenated_side_by_side_are_refused(rng):
+    first, second = random_linear(rng, 5, 5), random_linear(rng, 5, 5)
+    graph = build(lambda x: Concat()(first(x), second(x)), x=(None, 3, 5))
+    log = check_pass([merge_concatenated_branches, linear_to_conv], graph)
+    assert log.declined[0].reason == "they are concatenated along another axis than the last"
 
 
 def test_live_identity_branches_count(rng):

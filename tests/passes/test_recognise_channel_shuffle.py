@@ -56,6 +56,7 @@ def test_a_shuffle_and_its_inverse_cancel():
     [
         ((None, 6, 5, 7), (0, 2, 3, 5, 7), Transpose((0, 1, 2, 4, 3)), (0, 6, 5, 7), "no exchange"),
         ((None, 6, None, 7), (0, 2, 3, 5, 7), SWAP, (0, 6, 5, 7), "not known"),
+        (None, (0, 2, 3, 5, 7), SWAP, (0, 6, 5, 7), "extents are not known"),
         ((2, 6, 5, 7), (1, 12, 5, 1, 7), SWAP, (2, 6, 5, 7), "not known"),
         ((None, 6, 5, 7), (0, 2, 3, 5, 7), SWAP, (0, 6, 7, 5), "do not come out"),
         ((None, 6, 5, 7), (0, 5, 6, 1, 7), SWAP, (0, 6, 5, 7), "mixes"),
