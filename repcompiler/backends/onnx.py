@@ -42,7 +42,7 @@ class Patch:
                 self._write(node, anchors[node])
         for old in self.graph.forwarded:
             new = self.graph.successor(old)
-            if new is not None:
+            if new is not None and old.origin is not None:  # else a rewrite made it, and another removed it
                 self._redirect(old.origin, self.value(new))
         kept = {form.origin for node in order if node not in written for form in (node, *node.implied)}
         self.document.remove([node for node in self.before if node not in kept], safe=True)

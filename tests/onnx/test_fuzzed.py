@@ -23,3 +23,17 @@ def test_new_node_goes_before_the_first_in_the_file_of_those_that_read_it(model,
     framed = np.pad(rng.standard_normal((2, 4, 2, 2)), ((0, 0), (0, 0), (1, 0), (1, 0))).astype(np.float32)
     _, report = check(model(body, outputs="float[N,2,H,W] z", equal=equal, framed=framed))
     assert "move_selection_into_reader" in report.counts()
+
+
+def test_what_a_rewrite_made_and_another_removed_was_never_in_the_file(model, check):
+    """Seed 30116: the identity before a ReLU6 with bounds of its own for the channels that carry a skip connection."""
+    body = """
+        a = GlobalAveragePool(x)
+        c = Conv<group=2>(a, c_4x2x1x1, cb_4)
+        h = HardSigmoid(c)
+        p = Mul(x, h)
+        r = Clip(p, 0.0, 6.0)
+        y = Add(r, x)
+    """
+    _, report = check(model(body))
+    assert report.counts()["remove_residual"] == 1
