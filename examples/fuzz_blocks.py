@@ -112,7 +112,11 @@ def partly_added(d: Draw, x: int) -> int:
     width = d.shape(y)[1]
     start = 0 if d.chance(0.7) else int(d.rng.integers(width))
     size = int(d.rng.integers(1, min(channels, width - start) + 1))
-    some = d.step("slice", x, axis=1, start=None, stop=size, step=1) if d.chance(0.7) else d.pointwise(x, size)
+    some = (
+        d.step("slice", x, axis=1, start=None, stop=size, step=1, rank=len(d.shape(x)))
+        if d.chance(0.7)
+        else d.pointwise(x, size)
+    )
     return d.step("add_to_part", y, some, part=(start, start + size))
 
 

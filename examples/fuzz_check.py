@@ -162,6 +162,8 @@ def of_onnx(plan: Plan, how: Settings, outcome: Outcome) -> None:
                 raise Unfit(f"{type(error).__name__}: {error}") from error
             continue
         truth = [values[output].numpy() for output in plan.outputs]
+        if sample is not samples[0] and any(one.shape != other.shape for one, other in zip(expected, truth, strict=True)):
+            continue  # the file states the nominal size somewhere, and means another network at this one
         try:
             actual = run(runs_result, sample)
         except Exception as error:

@@ -122,6 +122,8 @@ class Draw:
         weight = weights.kernel(self.rng, out, channels // groups, kernel)
         attrs = {"stride": stride, "pads": self.geometry(x, kernel, dilation, extra), "dilation": dilation, "groups": groups}
         computed = self.pick("scaled", "transposed", "sum") if self.chance(0.05) else None
+        if self.chance(0.02):
+            attrs["mode"] = self.pick("reflect", "replicate")
         return self.step("conv", x, weight=weight, bias=weights.bias(self.rng, out), computed=computed, **attrs)
 
     def unpadded(self, x: int, kernel: Shape | None = None) -> int:

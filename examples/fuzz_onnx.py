@@ -57,6 +57,11 @@ def conv(e: Emitter, step: Step, names: list[str]) -> str:
     bias = [] if a["bias"] is None else [e.weight(a["bias"])]
     reach = [d * (k - 1) for k, d in zip(a["weight"].shape[2:], a["dilation"], strict=True)]
     padding: dict[str, Any] = {"pads": pads_of(a["pads"])}
+    if "mode" in a:
+        amounts = e.integers(pads_of(((0, 0), (0, 0), *a["pads"])))
+        mode = {"replicate": "edge"}.get(a["mode"], a["mode"])
+        inputs = [e.node("Pad", [*names, amounts], mode=mode), e.kernel(a, style), *bias]
+        return e.node("Conv", inputs, strides=a["stride"], dilations=a["dilation"], group=a["groups"])
     if set(a["stride"]) == set(a["dilation"]) == {1} and style % 3 == 0:
         if a["pads"] == tuple((total // 2, total - total // 2) for total in reach):
             padding = {"auto_pad": "SAME_UPPER"}
@@ -138,7 +143,8 @@ def add(e: Emitter, step: Step, names: list[str]) -> str:
 
 def slice_(e: Emitter, step: Step, names: list[str]) -> str:
     a = step.attrs
-    bounds = ([a["start"] or 0], [END if a["stop"] is None else a["stop"]], [a["axis"]], [a["step"]])
+    axis = a["axis"] - (a["rank"] if a["style"] % 2 else 0)
+    bounds = ([a["start"] or 0], [END if a["stop"] is None else a["stop"]], [axis], [a["step"]])
     return e.node("Slice", [*names, *map(e.integers, bounds)])
 
 
@@ -148,8 +154,15 @@ def split(e: Emitter, step: Step, names: list[str]) -> str:
     if key not in e.splits:
         e.splits[key] = [e.name("split") for _ in a["sizes"]]
         inputs = [*names, e.integers(a["sizes"])]
-        e.nodes.append(helper.make_node("Split", inputs, e.splits[key], axis=a["axis"]))
+        axis = a["axis"] - (len(e.shape) if a["style"] % 4 == 1 else 0)
+        e.nodes.append(helper.make_node("Split", inputs, e.splits[key], axis=axis))
     return e.splits[key][a["index"]]
+
+
+def gather(e: Emitter, step: Step, names: list[str]) -> str:
+    index, channels = step.attrs["index"], e.shapes[step.inputs[0]][1]
+    counted = [number - channels if step.attrs["style"] % 3 == 1 else number for number in index]
+    return e.node("Gather", [*names, e.integers(counted)], axis=step.attrs["axis"])
 
 
 def shuffle(e: Emitter, step: Step, names: list[str]) -> str:
@@ -178,9 +191,10 @@ def space_to_depth(e: Emitter, step: Step, names: list[str]) -> str:
 def resize(e: Emitter, step: Step, names: list[str]) -> str:
     a = step.attrs
     scales = e.weight(np.array([1.0, 1.0, *a["scales"]]))
+    sized = ["", e.integers(e.shape)] if a["style"] == 1 and a["stated"] else [scales]
     coordinates = "asymmetric" if a["mode"] == "nearest" else "half_pixel"
     modes = {"mode": a["mode"], "coordinate_transformation_mode": coordinates, "nearest_mode": "floor"}
-    return e.node("Resize", [*names, "", scales], **modes)
+    return e.node("Resize", [*names, "", *sized], **modes)
 
 
 def reshape(e: Emitter, step: Step, names: list[str]) -> str:
@@ -215,10 +229,12 @@ EMITTERS: Mapping[str, Callable[[Emitter, Step, list[str]], str]] = {
     "pad": pad,
     "add": add,
     "mul": lambda e, step, names: e.node("Mul", names),
-    "concat": lambda e, step, names: e.node("Concat", names, axis=step.attrs["axis"]),
+    "concat": lambda e, step, names: e.node(
+        "Concat", names, axis=step.attrs["axis"] - (len(e.shape) if step.attrs["style"] % 4 == 1 else 0)
+    ),
     "slice": slice_,
     "split": split,
-    "gather": lambda e, step, names: e.node("Gather", [*names, e.integers(step.attrs["index"])], axis=step.attrs["axis"]),
+    "gather": gather,
     "shuffle": shuffle,
     "reshape": reshape,
     "flatten": flatten,

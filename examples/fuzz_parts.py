@@ -13,7 +13,7 @@ def slice_(d: Draw, x: int) -> int:
     rank = len(d.shape(x))
     axis = int(d.rng.integers(1, rank))
     start, stop, step = d.pick(None, 0, 1, 2), d.pick(None, None, -1, -2, 3), d.pick(1, 1, 1, 2)
-    return d.step("slice", x, axis=axis, start=start, stop=stop, step=step)
+    return d.step("slice", x, axis=axis, start=start, stop=stop, step=step, rank=rank)
 
 
 def gather(d: Draw, x: int) -> int:
@@ -34,7 +34,7 @@ def resize(d: Draw, x: int) -> int:
     if not 3 <= rank <= 5:
         raise DeadEnd
     mode, factor = d.pick("nearest", "linear"), d.pick(2.0, 2.0, 1.5, 3.0, 0.5, 1.0)
-    return d.step("resize", x, mode=mode, scales=(factor,) * (rank - 2), rank=rank)
+    return d.step("resize", x, mode=mode, scales=(factor,) * (rank - 2), rank=rank, stated=factor != 1.5)
 
 
 def space_to_depth(d: Draw, x: int) -> int:

@@ -62,8 +62,8 @@ def symmetric(pads: Sequence[tuple[int, int]]) -> bool:
 
 def conv(a: Attrs, w: Weights, x: Any) -> Any:
     padding: Any = tuple(before for before, _ in a["pads"])
-    if not symmetric(a["pads"]):
-        x, padding = F.pad(x, flat(a["pads"])), 0
+    if "mode" in a or not symmetric(a["pads"]):
+        x, padding = F.pad(x, flat(a["pads"]), a.get("mode", "constant")), 0
     return CONVS[axes_of(a)](x, w("weight"), w("bias"), a["stride"], padding, a["dilation"], a["groups"])
 
 
