@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from repcompiler import algebra
 from repcompiler.interpreter import evaluate
+from repcompiler.passes import linear_to_conv
 from repcompiler.refusal import Refusal
-from repcompiler.testing import random_conv
+from repcompiler.testing import random_conv, random_linear
 
 law = settings(max_examples=500, deadline=None, derandomize=True, database=None)
 
@@ -103,6 +104,15 @@ def test_different_strides_have_no_sum():
         return meaning(first)(x) + meaning(second)(x)
 
     assert not any(is_convolution(total, stride, [8]) for stride in (1, 2))
+
+
+@pytest.mark.parametrize("combine", [algebra.compose, lambda *pair: algebra.add(*pair, (4,))])
+def test_a_layer_of_the_last_axis_and_one_of_the_channels_are_not_one(combine):
+    rng = np.random.default_rng(0)
+    pixels, last = random_conv(rng, 4, 4, (1,)), linear_to_conv.view(random_linear(rng, 4, 4), 4, 0)
+    for pair in ((pixels, last), (last, pixels)):
+        with pytest.raises(Refusal, match="one acts on the channels, the other on the last axis"):
+            combine(*pair)
 
 
 @pytest.mark.parametrize("channels", [((4, 4), (4, 6)), ((4, 4), (6, 4))], ids=["outputs", "inputs"])
