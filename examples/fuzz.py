@@ -63,6 +63,8 @@ def verdict(seed: int) -> Row:
         outcome = _in_time(seed, how)
     except Unfit as error:
         outcome = Outcome(findings=[("unfit", str(error).replace("\n", " ")[:300])])
+    except Exception as error:  # of the fuzzer: the run goes on
+        outcome = Outcome(findings=[("fuzzer", f"{type(error).__name__}: {error}"[:300])])
     row |= {"fired": dict(outcome.fired), "refused": dict(outcome.refused), "findings": outcome.findings}
     return row | {"compared": outcome.compared, "seconds": round(time.perf_counter() - start, 3)}
 

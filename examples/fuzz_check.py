@@ -183,23 +183,27 @@ def _compare(
     """No further from the truth than a small multiple of what the source is, and of what the last bit of the inputs makes."""
     outcome.compared += 1
     for index, (real, source, result) in enumerate(zip(truth, expected, actual, strict=True)):
-        if source.shape != real.shape or not np.abs(source - real).max() <= 1e-3 * max(1.0, np.abs(real).max()):
+        if source.shape != real.shape or not _largest(source - real) <= 1e-3 * max(1.0, _largest(real)):
             raise Unfit(f"output {index}: the forms differ: {source.shape} {real.shape}")
         if result.shape != real.shape:
             outcome.note("wrong", f"output {index} has shape {result.shape}, not {real.shape}")
             continue
-        error, unit = float(np.abs(result - real).max()), float(np.abs(source - real).max())
-        allowed = 8 * max(unit, 4 * EPS * float(np.abs(real).max()))
+        error, unit = _largest(result - real), _largest(source - real)
+        allowed = 8 * max(unit, 4 * EPS * _largest(real))
         if not error <= allowed:
             rng = np.random.default_rng(0)
             for _ in range(NUDGES):
                 other = [array * (1 + EPS * rng.choice([-1, 1], array.shape)).astype(np.float32) for array in sample]
-                allowed = max(allowed, 8 * float(np.abs(run(other)[index] - source).max()))
+                allowed = max(allowed, 8 * _largest(run(other)[index] - source))
         if not error <= allowed:
             shapes = [array.shape for array in sample]
             outcome.note(
-                "wrong", f"output {index} on {shapes} is off by {error:.1e} of {np.abs(real).max():.1e}, allowed {allowed:.1e}"
+                "wrong", f"output {index} on {shapes} is off by {error:.1e} of {_largest(real):.1e}, allowed {allowed:.1e}"
             )
+
+
+def _largest(numbers: NDArray) -> float:
+    return float(np.max(np.abs(numbers), initial=0.0))
 
 
 def of_torch(plan: Plan, how: Settings, outcome: Outcome) -> None:
@@ -245,7 +249,8 @@ def of_torch(plan: Plan, how: Settings, outcome: Outcome) -> None:
             what = f"output {index}" if index < len(expected) else f"input {index - len(expected)} afterwards"
             if one.shape != other.shape or one.dtype != other.dtype:
                 outcome.note("wrong", f"{what} is {tuple(other.shape)} {other.dtype}, not {tuple(one.shape)} {one.dtype}")
-            elif not (error := float((one - other).abs().max())) <= DOUBLE * max(1.0, float(one.abs().max())):
+            elif not (error := _largest((one - other).numpy())) <= DOUBLE * max(1.0, _largest(one.numpy())):
                 outcome.note(
-                    "wrong", f"{what} on {[tuple(x.shape) for x in sample]} is off by {error:.1e} of {one.abs().max():.1e}"
+                    "wrong",
+                    f"{what} on {[tuple(x.shape) for x in sample]} is off by {error:.1e} of {_largest(one.numpy()):.1e}",
                 )
