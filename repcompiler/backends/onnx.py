@@ -62,7 +62,7 @@ class Patch:
         return source
 
     def _anchors(self, order: list[Node]) -> dict[Node, onnx_ir.Node]:
-        """For each new node, the document's node before which it goes: the one whose result it or its first reader inherits."""
+        """For each new node, the document's node before which it goes: whose result it inherits, or its first reader does."""
         anchors: dict[Node, onnx_ir.Node] = {}
         position = {node: index for index, node in enumerate(self.before)}
         for node in reversed(order):
