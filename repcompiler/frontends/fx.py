@@ -28,7 +28,6 @@ from repcompiler.frontends.fx_run import (
     bind,
     cloned,
     from_numpy,
-    learn_shapes,
     make_up,
     only_shapes,
     outputs_of,
@@ -37,6 +36,7 @@ from repcompiler.frontends.fx_run import (
     to_numpy,
 )
 from repcompiler.frontends.fx_settle import settle
+from repcompiler.frontends.fx_shapes import learn_shapes
 from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
 from repcompiler.ir import Graph, Shape, Value
 from repcompiler.liveness import peak_of_graph

@@ -1,8 +1,4 @@
-"""Running a traced model: what it is fed, what comes out, and what shapes it meets on the way.
-
-A shape is only known as far as it does not depend on the size of the input: the model is run on its examples and once more on
-larger ones (batch and spatial axes), and an extent that changes is unknown.  A model that takes no other size has fixed it.
-"""
+"""Running a traced model: what it is fed, what comes out, and what shapes it meets on the way."""
 
 from __future__ import annotations
 
@@ -18,9 +14,8 @@ from torch.utils import _pytree as pytree
 
 from repcompiler.document import InputSpec, NDArray
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_memory import WRITES
 from repcompiler.frontends.fx_trace import copy_module, regions
-from repcompiler.ir import Dim, Shape
+from repcompiler.ir import Shape
 
 SHAPE = "repcompiler_shape"
 TYPICAL = "repcompiler_typical"
@@ -28,9 +23,6 @@ TYPICAL = "repcompiler_typical"
 
 AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
 """Names of the spatial axes, by rank."""
-
-LARGER = {1: ((67,), (64,)), 2: ((67, 97), (64, 96)), 3: ((19, 35, 67), (16, 32, 64))}
-"""Pixels to add an axis: odd ones first, then such that a network of strides that must divide its input takes."""
 
 Values = tuple[Any, ...]
 """What each placeholder of a graph is given."""
@@ -215,59 +207,6 @@ def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable
         return region.graph.process_outputs(Recorder(region, region.graph, path, seen).run(*values, enable_io_processing=False))
 
     return run
-
-
-def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: Observations) -> list[InputSpec]:
-    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run on larger ones agrees.
-
-    Returns what the model can be fed: axes that can be larger are free.
-    """
-    typical = only_shapes(seen)
-    tensors = tensors_of(model, values)
-    changed = tensors
-    for batch, choice in ((1, 0), (1, 1), (0, 0), (0, 1), (1, None)):
-        larger = {name: _enlarge(tensor, batch, choice) for name, tensor in tensors.items()}
-        try:
-            _, more = program.observe(replace_tensors(values, iter(larger.values())))
-        except Exception:  # not a size it can take: whatever it raises
-            continue
-        changed = larger
-        for key, found in more.items():
-            seen.setdefault(key, Seen()).add(found)
-        break
-    for path, region in regions(model):
-        for node in region.graph.nodes:
-            if (path, node.name) in seen:
-                found = seen[path, node.name]
-                node.meta[WRITES] = tuple(sorted(found.writes))
-                if (shape := found.shape()) is not None:
-                    node.meta[SHAPE] = (shape, *found.dtypes)
-                    node.meta[TYPICAL] = typical.get((path, node.name))
-    symbols: dict[str, int] = {}
-    return [_spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
-
-
-def _enlarge(tensor: torch.Tensor, batch: int, choice: int | None) -> torch.Tensor:
-    """The tensor repeated to a larger extent along its batch and spatial axes."""
-    more = [0] * tensor.ndim
-    more[:1] = [batch] * min(tensor.ndim, 1)
-    if choice is not None and tensor.ndim in AXES:
-        more[2:] = LARGER[tensor.ndim - 2][choice]
-    for axis, (extent, extra) in enumerate(zip(tensor.shape, more, strict=True)):
-        if extent and extra:
-            tensor = tensor.index_select(axis, torch.arange(extent + extra, device=tensor.device) % extent)
-    return tensor
-
-
-def _spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[str, int]) -> InputSpec:
-    """An input whose axes are free where `changed` has another extent.  Equal extents share a symbol."""
-    shape: list[Dim] = list(tensor.shape)
-    axes = ("batch", "", *AXES.get(tensor.ndim, ("",) * tensor.ndim))
-    for axis, (extent, other) in enumerate(zip(tensor.shape, changed.shape, strict=True)):
-        if extent != other:
-            known = symbols.setdefault(axes[axis], extent)
-            shape[axis] = axes[axis] if known == extent else f"{name}_{axes[axis]}"
-    return InputSpec(name, tuple(shape), str(tensor.dtype).removeprefix("torch."))
 
 
 SIZES = {0: ((),), 1: ((256,),), 2: ((128, 160), (224, 224), (32, 32)), 3: ((16, 64, 64), (32, 32, 32))}

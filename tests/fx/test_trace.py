@@ -201,6 +201,48 @@ def test_an_input_of_fixed_size_has_that_size():
     assert spec.shape == ("batch", 4, 20, 24)
 
 
+class Clips(nn.Module):
+    """A batch of clips, four frames of each side by side, some channels of a frame taken from the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        frames, channels, height, width = x.size()
+        clips = x.view(frames // 4, 4, channels, height, width)
+        return self.norm(self.conv(clips.roll(1, 1).view(frames, channels, height, width)))
+
+
+class Windows(nn.Module):
+    """Tokens of windows of seven pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        batch, channels, height, width = x.size()
+        windows = x.view(batch, channels, height // 7, 7, width // 7, 7)
+        return self.norm(self.conv(windows.permute(0, 1, 3, 2, 5, 4).reshape(batch, channels, height, width)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "example", "other", "known"),
+    [
+        (Clips, (8, 4, 9, 10), (4, 4, 5, 3), ("batch", 4, "height", "width")),
+        (Windows, (1, 4, 14, 21), (2, 4, 7, 28), ("batch", 4, "height", "width")),
+    ],
+)
+def test_extents_that_have_to_divide_are_free_all_the_same(same, randomise, kind, example, other, known):
+    model = randomise(kind()).double()
+    (spec,) = FxDocument.trace(model, torch.randn(example, dtype=torch.float64)).inputs()
+    assert spec.shape == known
+    x = torch.randn(other, dtype=torch.float64)
+    result = repcompiler.compile(model, torch.randn(example, dtype=torch.float64), objective="plain")
+    same(model(x), result(x))
+
+
 def test_an_input_that_no_convolution_reads_is_unknown_without_an_example():
     class Gathers(Residual):
         def forward(self, index):

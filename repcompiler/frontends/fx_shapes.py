@@ -1,0 +1,104 @@
+"""The shapes in a traced model, as far as they do not depend on the size of what it is given.
+
+The model is run on its examples and once more on larger ones (batch and spatial axes), and an extent that changes is unknown.
+A model that takes none of the larger sizes has fixed it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from repcompiler.document import InputSpec
+from repcompiler.frontends.fx_memory import WRITES
+from repcompiler.frontends.fx_run import (
+    AXES,
+    SHAPE,
+    TYPICAL,
+    Observations,
+    Program,
+    Seen,
+    Values,
+    only_shapes,
+    replace_tensors,
+    tensors_of,
+)
+from repcompiler.frontends.fx_trace import regions
+from repcompiler.ir import Dim
+
+LARGER = {1: ((67,), (64,)), 2: ((67, 97), (64, 96)), 3: ((19, 35, 67), (16, 32, 64))}
+"""Pixels to add an axis: odd ones first, then such that a network of strides that must divide its input takes."""
+
+ODD, STRIDES, TWICE, SAME = 0, 1, 2, 3
+"""How much larger an image is made: by the former, by the latter, or twofold, which whatever divides it divides too."""
+
+ONE_MORE, TWICE_AS_MANY, AS_MANY = range(3)
+"""How much larger a batch is made: a video model takes a number of clips, all frames of each side by side."""
+
+ATTEMPTS = (
+    (ONE_MORE, ODD),
+    (ONE_MORE, STRIDES),
+    (TWICE_AS_MANY, ODD),
+    (TWICE_AS_MANY, STRIDES),
+    (TWICE_AS_MANY, TWICE),
+    (AS_MANY, ODD),
+    (AS_MANY, STRIDES),
+    (AS_MANY, TWICE),
+    (ONE_MORE, SAME),
+    (TWICE_AS_MANY, SAME),
+)
+"""What is tried in turn: (batch, image)."""
+
+
+def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: Observations) -> list[InputSpec]:
+    """Keep in the nodes' meta what a run on `values` has `seen`, as far as a run on larger ones agrees.
+
+    Returns what the model can be fed: axes that can be larger are free.
+    """
+    typical = only_shapes(seen)
+    tensors = tensors_of(model, values)
+    changed = tensors
+    for batch, image in ATTEMPTS:
+        larger = {name: _enlarge(tensor, batch, image) for name, tensor in tensors.items()}
+        try:
+            _, more = program.observe(replace_tensors(values, iter(larger.values())))
+        except Exception:  # not a size it can take: whatever it raises
+            continue
+        changed = larger
+        for key, found in more.items():
+            seen.setdefault(key, Seen()).add(found)
+        break
+    for path, region in regions(model):
+        for node in region.graph.nodes:
+            if (path, node.name) in seen:
+                found = seen[path, node.name]
+                node.meta[WRITES] = tuple(sorted(found.writes))
+                if (shape := found.shape()) is not None:
+                    node.meta[SHAPE] = (shape, *found.dtypes)
+                    node.meta[TYPICAL] = typical.get((path, node.name))
+    symbols: dict[str, int] = {}
+    return [_spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
+
+
+def _enlarge(tensor: torch.Tensor, batch: int, image: int) -> torch.Tensor:
+    """The tensor repeated to a larger extent along its batch and spatial axes."""
+    more = [0] * tensor.ndim
+    if tensor.ndim and batch != AS_MANY:
+        more[0] = 1 if batch == ONE_MORE else len(tensor)
+    if tensor.ndim in AXES and image != SAME:
+        more[2:] = tensor.shape[2:] if image == TWICE else LARGER[tensor.ndim - 2][image]
+    for axis, (extent, extra) in enumerate(zip(tensor.shape, more, strict=True)):
+        if extent and extra:
+            tensor = tensor.index_select(axis, torch.arange(extent + extra, device=tensor.device) % extent)
+    return tensor
+
+
+def _spec(name: str, tensor: torch.Tensor, changed: torch.Tensor, symbols: dict[str, int]) -> InputSpec:
+    """An input whose axes are free where `changed` has another extent.  Equal extents share a symbol."""
+    shape: list[Dim] = list(tensor.shape)
+    axes = ("batch", "", *AXES.get(tensor.ndim, ("",) * tensor.ndim))
+    for axis, (extent, other) in enumerate(zip(tensor.shape, changed.shape, strict=True)):
+        if extent != other:
+            known = symbols.setdefault(axes[axis], extent)
+            shape[axis] = axes[axis] if known == extent else f"{name}_{axes[axis]}"
+    return InputSpec(name, tuple(shape), str(tensor.dtype).removeprefix("torch."))
