@@ -42,7 +42,7 @@ def trace_model(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
         elif type(parameter.default) in (bool, int, float, str, type(None)) and name not in given:
             fixed[name] = parameter.default
     try:
-        region = trace_region(module, fixed)
+        region = trace_region(module, fixed, given)
     except Untraceable as reason:
         region = _call_only(module, signature, given)
         if inside and len(regions(_open_leaves(region, {}))) == 1:
