@@ -35,6 +35,7 @@ from repcompiler.passes.merge_pointwise_before_conv_transpose import merge_point
 from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
+from repcompiler.passes.merge_space_to_depth_into_conv import merge_space_to_depth_into_conv
 from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
 from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
 from repcompiler.passes.move_pointwise_before_resize import move_pointwise_before_resize
@@ -42,6 +43,7 @@ from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behin
 from repcompiler.passes.move_selection_into_reader import move_selection_into_reader
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
+from repcompiler.passes.recognise_space_to_depth import recognise_space_to_depth
 from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.passes.select_to_conv import select_to_conv
@@ -57,6 +59,7 @@ PASSES: tuple[Pass, ...] = (
     fold_constants,
     fold_extents,
     recognise_channel_shuffle,
+    recognise_space_to_depth,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,
@@ -73,6 +76,7 @@ PASSES: tuple[Pass, ...] = (
     move_pointwise_behind_resize,
     move_selection_into_reader,
     merge_sequential_convs,
+    merge_space_to_depth_into_conv,
     merge_parallel_branches,
     merge_branch_with_one_that_stays,
     merge_concatenated_branches,

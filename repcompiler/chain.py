@@ -21,7 +21,7 @@ from repcompiler.cost import Objective
 from repcompiler.ir import Node, Value
 from repcompiler.pattern import Match
 from repcompiler.refusal import Refusal
-from repcompiler.region import HORIZON, Scope, last_step
+from repcompiler.region import HORIZON, Scope, is_read_within, last_step
 from repcompiler.sites import Saving, inside, outlined, saving
 
 STRETCH = 64
@@ -221,7 +221,7 @@ def _before(node: Node, scope: Scope) -> Node | None:
         return None
     _, source, interior = found
     earlier = source.producer
-    return earlier if _is_read_within(source, node, interior, scope) and earlier and last_step(earlier, scope) else None
+    return earlier if is_read_within(source, interior, scope, node) and earlier and last_step(earlier, scope) else None
 
 
 def _after(node: Node, scope: Scope) -> Node | None:
@@ -230,14 +230,8 @@ def _after(node: Node, scope: Scope) -> Node | None:
     reader = next(iter(value.uses), None)
     for _ in range(HORIZON):
         found = None if reader is None else last_step(reader, scope)
-        if reader is None or (found is not None and found[1] is value and _is_read_within(value, reader, found[2], scope)):
+        if reader is None or (found is not None and found[1] is value and is_read_within(value, found[2], scope, reader)):
             return reader
         ahead = list(reader.output.uses)
         reader = ahead[0] if len(value.uses) > 1 and len(ahead) == 1 else None
     return None
-
-
-def _is_read_within(value: Value, node: Node, interior: Sequence[Value], scope: Scope) -> bool:
-    """Whether only the step that ends in `node` reads a value."""
-    inner = {node, *(inside.producer for inside in interior)}
-    return not scope.graph.is_output(value) and all(user in inner for user in value.uses)

@@ -11,7 +11,7 @@ from itertools import chain, combinations, islice, product
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Concat, Conv, Sum
 from repcompiler.pattern import Captured, LinearPattern, Match, RootPattern
-from repcompiler.region import Interior, Join, Region, Scope, regions
+from repcompiler.region import Interior, Join, Region, Scope, last_step, regions
 
 MANY = 16
 """Branches of one form from which on they are merged at once: pair by pair it would take quadratic time."""
@@ -89,18 +89,29 @@ class ConcatPattern(RootPattern):
         parts = [{region.source: (region, inside) for region, inside in regions(v, scope)} for v in node.inputs]
         for source in dict.fromkeys(source for part in parts for source in part):
             for start, stop in _runs([source in part for part in parts]):
-                found = [part[source] for part in parts[start:stop]]
-                before, after = node.inputs[:start], node.inputs[stop:]
-                context = partial(_concat_with, before, after) if before or after else match.context
-                bound = bind_all(match, {self.branches.source: source})
-                if bound is not None and any(region.steps for region, _ in found):
-                    branches = tuple(region for region, _ in found)
-                    captures = {**bound.captures, self.branches.name: branches}
-                    whole = Region(source, (Join(Concat(), branches),))
-                    interior = [value for _, inside in found for value in inside]
-                    yield replace(bound, captures=captures, rest=(*before, *after), context=context, whole=whole).inside(
-                        *interior
-                    )
+                found, inside = zip(*(part[source] for part in parts[start:stop]), strict=True)
+                interior = [value for values in inside for value in values]
+                yield from self._bound(match, source, found, interior, node.inputs[:start], node.inputs[stop:])
+        whole = last_step(node, scope)
+        if whole is not None and isinstance(whole[0], Join) and not all(whole[1] in part for part in parts):
+            yield from self._bound(match, whole[1], whole[0].branches, whole[2], (), ())  # they share what is inside
+
+    def _bound(
+        self,
+        match: Match,
+        source: Value,
+        branches: tuple[Region, ...],
+        interior: Sequence[Value],
+        before: tuple[Value, ...],
+        after: tuple[Value, ...],
+    ) -> Iterator[Match]:
+        bound = bind_all(match, {self.branches.source: source})
+        if bound is None or not any(region.steps for region in branches):
+            return
+        captures = {**bound.captures, self.branches.name: branches}
+        context = partial(_concat_with, before, after) if before or after else match.context
+        whole = Region(source, (Join(Concat(), branches),))
+        yield replace(bound, captures=captures, rest=(*before, *after), context=context, whole=whole).inside(*interior)
 
 
 def bind_all(match: Match, captures: Mapping[str, Captured]) -> Match | None:

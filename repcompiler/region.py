@@ -72,38 +72,54 @@ class Region:
 Interior = tuple[Value, ...]
 
 
-def regions(value: Value, scope: Scope, horizon: int = HORIZON) -> Iterator[tuple[Region, Interior]]:
-    """`value` as a region of ever earlier sources, the nearest first, each with the values that lie inside."""
+def regions(value: Value, scope: Scope, horizon: int = HORIZON, shared: bool = False) -> Iterator[tuple[Region, Interior]]:
+    """`value` as a region of ever earlier sources, the nearest first, each with the values that lie inside.
+
+    What lies inside is read by nothing else, unless that is for the caller to see to (`shared`).
+    """
     steps: tuple[Op | Join, ...] = ()
     interior: Interior = ()
     source = value
     yield Region(value), interior
     while (node := source.producer) is not None and len(steps) < horizon:
-        found = last_step(node, scope, horizon - len(steps) - 1)
+        found = last_step(node, scope, horizon - len(steps) - 1, shared)
         if found is None:
             return
         step, earlier, inside = found
         steps, interior, source = (step, *steps), (*interior, source, *inside), earlier
         yield Region(source, steps), interior
-        inner = {inside.producer for inside in interior}
-        if scope.graph.is_output(source) or any(user not in inner for user in source.uses):
+        if not shared and not is_read_within(source, interior, scope):
             return
 
 
-def last_step(node: Node, scope: Scope, horizon: int = HORIZON) -> tuple[Op | Join, Value, Interior] | None:
-    """The last step of a region that ends in `node`, what it starts from, and the values inside the step; None without one."""
+def last_step(
+    node: Node, scope: Scope, horizon: int = HORIZON, shared: bool = False
+) -> tuple[Op | Join, Value, Interior] | None:
+    """The last step of a region that ends in `node`, what it starts from, and the values inside the step; None without one.
+
+    Branches may share values: those that nothing outside of all of them reads (`shared`: whatever reads them).
+    """
     step = scope.step(node)
     if step is not None:
         return step, node.inputs[0], ()
     if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
         return None
-    branches = [{region.source: (region, inside) for region, inside in regions(v, scope, horizon)} for v in node.inputs]
-    common = next((source for source in branches[0] if all(source in branch for branch in branches)), None)
-    if common is None:
-        return None
-    chosen = [branch[common] for branch in branches]
-    interior = dict.fromkeys(value for _, inside in chosen for value in inside)
-    return Join(node.op, tuple(region for region, _ in chosen)), common, tuple(interior)
+    for share in (True,) if shared else (False, True):
+        branches = [{part.source: (part, inside) for part, inside in regions(v, scope, horizon, share)} for v in node.inputs]
+        common = next((source for source in branches[0] if all(source in branch for branch in branches)), None)
+        if common is None:
+            continue
+        chosen = [branch[common] for branch in branches]
+        interior = tuple(dict.fromkeys(value for _, inside in chosen for value in inside))
+        if shared or all(is_read_within(value, interior, scope, node) for value in interior):
+            return Join(node.op, tuple(region for region, _ in chosen)), common, interior
+    return None
+
+
+def is_read_within(value: Value, interior: Interior, scope: Scope, root: Node | None = None) -> bool:
+    """Whether nothing but `root` and what makes the values of `interior` reads a value."""
+    inner = {root, *(inside.producer for inside in interior)}
+    return not scope.graph.is_output(value) and all(user in inner for user in value.uses)
 
 
 def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence[Region] = ()) -> Conv:

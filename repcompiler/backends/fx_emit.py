@@ -132,8 +132,11 @@ class Emit(Writer):
             case Resize():
                 return self._resize(op, x[0])
             case SpaceToDepth():
-                assert op.mode == "CRD", "the torch frontend lifts no other order"
-                return self.graph.call_function(F.pixel_unshuffle, (x[0], op.block))
+                blocks = self.graph.call_function(F.pixel_unshuffle, (x[0], op.block))
+                if op.mode == "CRD":
+                    return blocks
+                channels = self.graph.call_method("size", (x[0], 1))
+                return self.graph.call_function(F.channel_shuffle, (blocks, channels))
             case Concat():
                 return self.graph.call_function(torch.cat, (list(x), 1))
             case Select():
