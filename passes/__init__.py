@@ -12,6 +12,7 @@ from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
 from repcompiler.passes.eliminate_identity import eliminate_identity
 from repcompiler.passes.eliminate_reshape import eliminate_reshape
+from repcompiler.passes.eliminate_resize import eliminate_resize
 from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
 from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_norm_before_conv_through
@@ -32,6 +33,7 @@ from repcompiler.passes.merge_parallel_conv_and_linear import merge_parallel_con
 from repcompiler.passes.merge_parallel_conv_transposes import merge_parallel_conv_transposes
 from repcompiler.passes.merge_pointwise_after_conv_transpose import merge_pointwise_after_conv_transpose
 from repcompiler.passes.merge_pointwise_before_conv_transpose import merge_pointwise_before_conv_transpose
+from repcompiler.passes.merge_pointwise_into_concatenated import merge_pointwise_into_concatenated
 from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
@@ -43,23 +45,28 @@ from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behin
 from repcompiler.passes.move_selection_into_reader import move_selection_into_reader
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
+from repcompiler.passes.recognise_pointwise_conv import recognise_pointwise_conv
 from repcompiler.passes.recognise_space_to_depth import recognise_space_to_depth
 from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
+from repcompiler.passes.unflatten_pointwise_conv import unflatten_pointwise_conv
 from repcompiler.rewriter import Pass
 
 PASSES: tuple[Pass, ...] = (
     eliminate_dead_nodes,
     eliminate_identity,
     eliminate_reshape,
+    eliminate_resize,
     merge_reshapes,
     fold_constants,
     fold_extents,
     recognise_channel_shuffle,
     recognise_space_to_depth,
+    recognise_pointwise_conv,
+    unflatten_pointwise_conv,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,
@@ -80,6 +87,7 @@ PASSES: tuple[Pass, ...] = (
     merge_parallel_branches,
     merge_branch_with_one_that_stays,
     merge_concatenated_branches,
+    merge_pointwise_into_concatenated,
     merge_pointwise_after_conv_transpose,
     merge_pointwise_before_conv_transpose,
     merge_parallel_conv_transposes,
