@@ -60,7 +60,7 @@ def time_operation(op: Op, inputs: Sequence[tuple[int, ...]], rank: int) -> floa
     model = _model(inputs)
     anchor = onnx_ir.Node("", "Identity", model.graph.inputs[:1], name="operation")
     names = count()
-    emit = Emit(model, Value("y", (None,) * rank), None, anchor, lambda wish: f"{wish}{next(names)}")
+    emit = Emit(model, Value("y", (None,) * rank), None, anchor, lambda wish: f"{wish}{next(names)}", {})
     emit.operation(op, model.graph.inputs)
     for initializer in emit.initializers:
         model.graph.register_initializer(initializer)

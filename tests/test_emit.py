@@ -79,6 +79,7 @@ TORCH = {
     "AvgPool of pixels, by another divisor": (ops.AvgPool((3, 2), (2, 1), ((1, 0), (0, 1)), 5), [IMAGE]),
     "Reshape, the last axes stay": (ops.Reshape((0, 2, 2), tail=2), [IMAGE]),
     "SpaceToDepth": (ops.SpaceToDepth(2, "CRD"), [IMAGE]),
+    "SpaceToDepth, all channels of one pixel after the other": (ops.SpaceToDepth(2, "DCR"), [IMAGE]),
 }
 
 
@@ -96,7 +97,7 @@ def test_onnx(op, shapes):
     inputs = [onnx_ir.Value(name=f"x{i}", type=types, shape=onnx_ir.Shape(shape)) for i, shape in enumerate(shapes)]
     model = onnx_ir.Model(onnx_ir.Graph(inputs, [], nodes=[], opset_imports={"": 17}, name="g"), ir_version=8)
     anchor = onnx_ir.Node("", "Identity", inputs[:1], name="anchor")
-    emit = onnx_emit.Emit(model, Value("y", result.shape), result.shape, anchor, lambda wish: f"{wish}{next(names)}")
+    emit = onnx_emit.Emit(model, Value("y", result.shape), result.shape, anchor, lambda wish: f"{wish}{next(names)}", {})
     output = emit.operation(op, inputs)
     for initializer in emit.initializers:
         model.graph.register_initializer(initializer)
@@ -116,7 +117,7 @@ def test_torch(op, shapes):
     region = fx.GraphModule(nn.Module(), fx.Graph())
     inputs = [region.graph.placeholder(f"x{index}") for index, _ in enumerate(shapes)]
     place = Place("new", torch.float64, torch.device("cpu"), False, result.ndim)
-    region.graph.output(fx_emit.Emit(region, place).operation(op, inputs))
+    region.graph.output(fx_emit.Emit(region, place, {}).operation(op, inputs))
     region.recompile()
     actual = region(*map(torch.as_tensor, arrays)).numpy()
     assert actual.shape == result.shape
@@ -134,4 +135,4 @@ def test_what_is_no_operation_of_the_algebra_has_no_form():
     region = fx.GraphModule(nn.Module(), fx.Graph())
     place = Place("new", torch.float64, torch.device("cpu"), False, 4)
     with pytest.raises(TypeError, match="Mine is no operation of the algebra"):
-        fx_emit.Emit(region, place).operation(ops.Opaque("Mine"), [])
+        fx_emit.Emit(region, place, {}).operation(ops.Opaque("Mine"), [])

@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from repcompiler.backends.fx_emit import Emit
-from repcompiler.backends.fx_writer import Place
+from repcompiler.backends.fx_writer import Made, Place
 from repcompiler.frontends.fx_frames import frames
 from repcompiler.frontends.fx_memory import WRITES, attribute, is_private_write, written_by
 from repcompiler.frontends.fx_modules import MODULES
@@ -63,6 +63,7 @@ class Patch:
     ) -> None:
         self.region, self.graph, self.kept, self.new, self.prefix = region, graph, kept, new, prefix
         self.written: dict[Value, fx.Node] = {}
+        self.made: Made = {}
         self.labels: set[str] = set()
         self.replaceable: set[fx.Node] = set()
         self.unread = {node for node in region.graph.nodes if not node.users}
@@ -124,7 +125,7 @@ class Patch:
         operands = [self._value(value, place) for value in node.inputs]
         if isinstance(node.op, WEIGHTED):
             self._label(node.output, place)
-        emit = Emit(self.region, self._place(node, place))
+        emit = Emit(self.region, self._place(node, place), self.made)
         self.written[node.output] = emit.operation(node.op, operands)
         return self.written[node.output]
 
@@ -136,7 +137,8 @@ class Patch:
         value = node.output
         seen = value.dtype if isinstance(node.op, Constant) else "" if tensors else place.meta.get(SHAPE, ((), ""))[1]
         dtype = getattr(torch, seen) if seen else like.dtype
-        return Place(self._name(replaced, place), dtype, like.device, trainable, value.rank)
+        sources = frozenset(str(part.target) for part in replaced if part.op in ("call_module", "get_attr"))
+        return Place(self._name(replaced, place), dtype, like.device, trainable, value.rank, sources)
 
     def _label(self, value: Value, place: fx.Node) -> None:
         """Let people know a new value by the linear module whose place it takes, of several at one place each by another."""

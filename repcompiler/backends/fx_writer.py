@@ -23,21 +23,34 @@ class Place:
     trainable: bool
     rank: int | None
     """Of the result."""
+    sources: frozenset[str] = frozenset()
+    """The modules and tensors it is made of."""
+
+
+Made = dict[tuple[Any, ...], list[tuple[Array, Array, str]]]
+"""The new modules of a region: by what they are made of and how they are shaped, their numbers and their name."""
 
 
 class Writer:
     """Adds what is new at the insertion point of the region's graph."""
 
-    def __init__(self, region: fx.GraphModule, place: Place) -> None:
-        self.region, self.graph, self.place = region, region.graph, place
+    def __init__(self, region: fx.GraphModule, place: Place, made: Made) -> None:
+        self.region, self.graph, self.place, self.made = region, region.graph, place, made
 
     def _module(self, module: Any, x: fx.Node, weight: Array, bias: Array) -> fx.Node:
+        """A call of a new module: of one made before, where that is made of the same and has the same numbers."""
+        place = self.place
+        alike = self.made.setdefault((repr(module), place.sources, place.dtype, place.device, place.trainable), [])
+        for known_weight, known_bias, name in alike:
+            if np.array_equal(weight, known_weight) and np.array_equal(bias, known_bias):
+                return self.graph.call_module(name, (x,))
         module.weight = nn.Parameter(self._tensor(weight), self.place.trainable)
         if module.bias is not None:
             module.bias = nn.Parameter(self._tensor(bias), self.place.trainable)
         module.training = self.region.training
         name = self._fresh("")
         self.region.add_submodule(name, module)
+        alike.append((weight, bias, name))
         return self.graph.call_module(name, (x,))
 
     def _parameter(self, suffix: str, array: Array) -> fx.Node:

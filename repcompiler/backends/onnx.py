@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import onnx_ir
 
 from repcompiler.backends.onnx_emit import Emit
+from repcompiler.backends.onnx_writer import Made
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.ops import Constant
 
@@ -31,6 +32,7 @@ class Patch:
         self.read_before = [value for value in self.document.initializers.values() if _is_read(value)]
         self.taken = {value.name for value in _all_values(self.document)} | {node.name for node in self.document.all_nodes()}
         self.written: dict[Value, onnx_ir.Value] = {}
+        self.made: Made = {}
 
     def run(self) -> None:
         """Add what is new, redirect its readers, and drop what nothing needs any more."""
@@ -76,8 +78,9 @@ class Patch:
 
     def _write(self, node: Node, anchor: onnx_ir.Node) -> None:
         old = node.output.origin
-        emit = Emit(self.model, node.output, self._shape(node), anchor, self.fresh)
-        if isinstance(node.op, Constant) and old is not None and not old.is_graph_output():
+        inherits = isinstance(node.op, Constant) and old is not None and not old.is_graph_output()
+        emit = Emit(self.model, node.output, self._shape(node), anchor, self.fresh, {} if inherits else self.made)
+        if isinstance(node.op, Constant) and inherits:
             result = emit.initializer("", node.op.array)
         else:
             result = emit.operation(node.op, [self.value(value) for value in node.inputs])

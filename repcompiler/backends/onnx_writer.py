@@ -12,34 +12,50 @@ from repcompiler.ir import Shape, Value
 
 NDArray = np.ndarray[Any, Any]
 
+Made = dict[tuple[Any, ...], list[tuple[NDArray, onnx_ir.Value]]]
+"""The new initializers of a graph, by type and shape."""
+
 
 class Writer:
     """The nodes and initializers of one operation whose result is `output`.
 
-    `shape` is stated of it; `anchor`: the node they take the place of; `fresh` makes a wished name unique.
+    `shape` is stated of it; `anchor`: the node they take the place of; `fresh` makes a wished name unique.  Initializers `made`
+    before serve again where they hold the same numbers.
     """
 
     def __init__(
-        self, model: onnx_ir.Model, output: Value, shape: Shape | None, anchor: onnx_ir.Node, fresh: Callable[[str], str]
+        self,
+        model: onnx_ir.Model,
+        output: Value,
+        shape: Shape | None,
+        anchor: onnx_ir.Node,
+        fresh: Callable[[str], str],
+        made: Made,
     ) -> None:
         self.opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
         self.output, self.shape = output, shape
         self.name = anchor.name
         self.heir = output.origin is not None and len(anchor.outputs) == 1
         """Whether the first node bears the old one's name: of several outputs, each would want it."""
-        self.fresh = fresh
+        self.fresh, self.made = fresh, made
         self.dtype = onnx_ir.DataType.FLOAT if output.dtype == "undefined" else _data_type(output.dtype)
         self.nodes: list[onnx_ir.Node] = []
         self.initializers: list[onnx_ir.Value] = []
 
     def initializer(self, suffix: str, array: NDArray, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
         """A new constant, rounded to the type of the result (integers as they are)."""
-        name = self.fresh(f"{self.output.name}{suffix}")
         if dtype is None and array.dtype.kind in "fV":
             array = array.astype(self.dtype.numpy(), order="C")
-        tensor = onnx_ir.Tensor(np.asarray(array, order="C"), dtype=dtype, name=name)
+        array = np.asarray(array, order="C")
+        alike = self.made.setdefault((array.dtype, dtype, array.shape), [])
+        for known, value in alike:
+            if np.array_equal(known, array):
+                return value
+        name = self.fresh(f"{self.output.name}{suffix}")
+        tensor = onnx_ir.Tensor(array, dtype=dtype, name=name)
         value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
         self.initializers.append(value)
+        alike.append((array, value))
         return value
 
     def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:

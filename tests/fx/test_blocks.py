@@ -1,9 +1,13 @@
 """Multi-branch blocks as torch modules, each plain afterwards, or left as it is where it cannot be made so exactly."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+
+import repcompiler
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -141,6 +145,39 @@ def test_a_convolution_called_twice_with_two_norms_becomes_two(plain, exactly):
     assert not any(name.startswith(("conv.", "one", "two")) for name in result.state_dict())
 
 
+class Siamese(nn.Module):
+    """Both inputs through the same layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(*conv_bn(4, 4, 3), nn.ReLU(), *conv_bn(4, 4, 1))
+        self.head, self.norm = nn.Linear(4, 2), nn.BatchNorm1d(2)
+
+    def embed(self, x):
+        return self.norm(self.head(self.features(x).mean((2, 3))))
+
+    def forward(self, x):
+        return (self.embed(x) - self.embed(x.flip(3))).pow(2).sum(1)
+
+
+def test_layers_that_are_called_twice_stay_shared(exactly, calls):
+    result, _ = exactly(Siamese(), tolerance=1e-10)
+    assert calls(result).split().count("Conv2d") == 4
+    assert {name.rpartition(".")[0] for name in result.state_dict()} == {
+        "features.0_merged",
+        "features.3_merged",
+        "head_merged",
+    }
+
+
+def test_layers_that_are_equal_by_chance_stay_apart(exactly):
+    """A network may be compiled before it is trained, its layers copies of one another."""
+    first = nn.Sequential(*conv_bn(4, 4, 1))
+    model = nn.Sequential(first, nn.ReLU(), copy.deepcopy(first))
+    result = repcompiler.compile(model.eval(), torch.randn(1, 4, 5, 5))
+    assert set(result.state_dict()) == {"0.0_merged.weight", "2.0_merged.weight"}
+
+
 def test_a_map_read_by_two_norms_is_left(plain):
     class Fork(nn.Module):
         def __init__(self):
@@ -211,3 +248,18 @@ def test_bn_before_an_unpadded_convolution_folds_and_before_a_padded_one_stays(p
 def test_what_was_pad_and_convolution_may_need_uneven_padding(plain):
     block = nn.Sequential(nn.ZeroPad2d((1, 0, 2, 0)), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
     assert plain(block) == "pad Conv2d"
+
+
+def test_a_difference_of_nearly_equal_numbers_in_double_precision_verifies(randomise):
+    """Its own rounding cannot be seen against float64: what flipping the last bit of the inputs changes is rounding too."""
+
+    class Distance(Siamese):
+        def forward(self, x):
+            return (self.embed(x) - self.embed(x + 0.01)).pow(2).sum(1)
+
+    report = repcompiler.Report()
+    x = torch.randn(2, 4, 13, 18, dtype=torch.float64)
+    result = repcompiler.compile(randomise(Distance()).double(), x, report=report)
+    assert not report.reverted
+    assert report.verification.checked
+    assert "features.0_merged.weight" in result.state_dict()

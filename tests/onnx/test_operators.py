@@ -55,6 +55,14 @@ def test_conv_before_batch_norm(expect, body, becomes, options):
     expect(f"{body} {BN}", becomes, options)
 
 
+def test_weights_shared_by_layers_that_are_applied_twice_stay_shared(model, check):
+    layer = "{0} = Conv<pads=[1,1,1,1]>({1}, w_8x8x3x3) {2} = BatchNormalization({0}, g_8, b_8, m_8, var_8)"
+    source = model(f"{layer.format('c', 'x', 'n')} r = Relu(n) {layer.format('d', 'r', 'y')}", x="N,8,H,W")
+    result, _ = check(source)
+    assert [node.op_type for node in result.graph.node] == ["Conv", "Relu", "Conv"]
+    assert sorted(tuple(array.dims) for array in result.graph.initializer) == [(8,), (8, 8, 3, 3)]
+
+
 def test_a_weight_shared_by_two_convs_changes_for_one_alone(expect):
     expect(f"a = Conv(x, w_8x8x3x3) r = Relu(a) c = Conv(r, w_8x8x3x3) {BN}", "Conv Conv Relu", {"x": "N,8,13,18"})
 
