@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
-from repcompiler.ops import Clip, Gated, HardSigmoid, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Resize, SpaceToDepth
 
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
@@ -48,9 +48,11 @@ def bounds(minimum: Any, maximum: Any) -> Clip:
     return Clip(-inf if minimum is None else float(minimum), inf if maximum is None else float(maximum))
 
 
-def _slope(slope: Any) -> PRelu:
+def _slope(slope: Any) -> PRelu | Identity:
     if type(slope) not in (int, float):
         raise Unliftable
+    if slope == 1:
+        return Identity()
     return PRelu(np.array([float(slope)]))
 
 

@@ -48,6 +48,9 @@ class Context(Protocol):
     def is_floating(self, arg: Any) -> bool:
         """Whether it is certainly a floating-point tensor."""
 
+    def dtype(self, arg: fx.Node) -> str:
+        """The name of its type; empty where that is not known."""
+
 
 Lifted = tuple[Op, tuple[fx.Node, ...]]
 """An operation and what it is applied to."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -18,8 +19,10 @@ from torch import fx
 
 from repcompiler.frontends import fx_activations, fx_gates
 from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
+from repcompiler.frontends.fx_casts import CASTS, clone
 from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
-from repcompiler.frontends.fx_layout import LAYOUT, contiguous
+from repcompiler.frontends.fx_layout import ARITHMETIC as ON_EXTENTS
+from repcompiler.frontends.fx_layout import LAYOUT, Undecided, decide
 from repcompiler.frontends.fx_modules import (
     Unliftable,
     average,
@@ -30,6 +33,7 @@ from repcompiler.frontends.fx_modules import (
     transposed,
     zero_padding,
 )
+from repcompiler.frontends.fx_products import PRODUCTS, matmul
 from repcompiler.frontends.fx_samples import computed_kernel
 from repcompiler.ops import Array, Identity, Linear
 
@@ -82,13 +86,6 @@ def _linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Lifted:
     if matrix.ndim != 2:
         raise Unliftable
     return Linear(matrix, or_zeros(_optional(c, bias), matrix.shape[0])), (tensor(x),)
-
-
-def _matmul(c: Context, x: Any, other: Any) -> Lifted:
-    matrix = _needed(c, other)
-    if matrix.ndim != 2 or not c.is_floating(x):
-        raise Unliftable
-    return Linear(matrix.T, or_zeros(None, matrix.shape[1])), (tensor(x),)
 
 
 def _batch_norm(
@@ -200,16 +197,21 @@ def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     return tensor(arg)
 
 
-PRODUCTS: Mapping[str, Entry] = dict.fromkeys(("matmul", "mm"), _matmul)
-
-METHODS: Mapping[str, Entry] = {**ARITHMETIC, **LAYOUT, **PRODUCTS, **fx_activations.ACTIVATIONS, **fx_gates.GATES}
+METHODS: Mapping[str, Entry] = {
+    **ARITHMETIC,
+    **LAYOUT,
+    **PRODUCTS,
+    **CASTS,
+    **fx_activations.ACTIVATIONS,
+    **fx_gates.GATES,
+}
 """Methods by name."""
 
 ATEN: Mapping[str, Entry] = {
     **ARITHMETIC,
     **LAYOUT,
     **PRODUCTS,
-    "clone": contiguous,
+    "clone": clone,
     **fx_activations.ATEN,
     **fx_gates.ATEN,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),
@@ -245,7 +247,8 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.truediv: div,
     operator.itruediv: div,
     operator.neg: neg,
-    operator.matmul: _matmul,
+    operator.matmul: matmul,
+    torch.clone: clone,
     operator.getitem: getitem,
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
     torch.channel_shuffle: channel_shuffle,
@@ -261,13 +264,23 @@ def call_op(c: Context, target: Any, args: Sequence[Any], kwargs: Mapping[str, A
         entry = METHODS.get(target) if isinstance(target, str) else FUNCTIONS.get(target)
     if entry is None:
         raise Unliftable
+    args = [_number(c, arg) for arg in args]
     first = [kwargs[name] for name in ("input", "self") if name in kwargs]
-    rest = {name: value for name, value in kwargs.items() if name not in ("input", "self")}
+    rest = {name: _number(c, value) for name, value in kwargs.items() if name not in ("input", "self")}
     try:
         _signature(entry).bind(c, *first, *args, **rest)
     except TypeError as error:
         raise Unliftable from error
     return entry(c, *first, *args, **rest)
+
+
+def _number(c: Context, arg: Any) -> Any:
+    """The number that an argument is at every size, as in groups=x.shape[1]; else the argument."""
+    if isinstance(arg, fx.Node) and (arg.target in (operator.getitem, "size", *ON_EXTENTS)):
+        with suppress(Undecided):
+            found = decide(arg, c.extents)
+            return found if type(found) is int else arg
+    return arg
 
 
 _signature = cache(inspect.signature)

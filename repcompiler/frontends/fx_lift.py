@@ -185,23 +185,24 @@ class Lift:
             op, operands = call_op(self, node.target, node.args, node.kwargs)
             return op, list(operands)
         module = self.modules[str(node.target)]
-        if node.kwargs or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+        x = node.args[0] if node.args else node.kwargs.get("input")
+        if len(node.args) + len(node.kwargs) != 1 or not isinstance(x, fx.Node):
             raise Unliftable
         if torch_type(module) in CALLS and not has_hooks(module) and "forward" not in vars(module):
             function, *rest = CALLS[torch_type(module)](module)
-            op, operands = call_op(self, function, (node.args[0], *rest), {})
+            op, operands = call_op(self, function, (x, *rest), {})
             return op, list(operands)
         if self.memory.written and any(map(self.memory.is_written, (*module.parameters(), *module.buffers()))):
             raise Unliftable
         op, rank = module_op(module, READERS)
-        operand = self.values[node.args[0]]
+        operand = self.values[x]
         if rank is not None and operand.rank not in (None, rank):
             raise Unliftable("it takes one image, without a batch")
         if isinstance(op, Resize) and operand.rank is None:
             raise Unliftable  # its mode has a name for each rank
         if rank is not None and operand.shape is None:
             operand.shape = (None,) * rank
-        return op, [node.args[0]]
+        return op, [x]
 
     def constant(self, arg: Any, double: bool = False) -> Array | None:
         if type(arg) in (int, float):
@@ -229,6 +230,9 @@ class Lift:
 
     def is_floating(self, arg: Any) -> bool:
         return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype
+
+    def dtype(self, arg: fx.Node) -> str:
+        return self.values[arg].dtype
 
     def _float(self, inputs: list[Value]) -> str:
         return next((value.dtype for value in inputs if "float" in value.dtype), "float32")

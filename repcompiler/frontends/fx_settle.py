@@ -27,6 +27,7 @@ def settle(model: fx.GraphModule) -> None:
     shapes = known or {value.origin: value.shape for node in lift(model).nodes for value in (*node.inputs, *node.outputs)}
     for _, region in regions(model):
         settle_assertions(region, shapes)
+        settle_results(region)
         settle_slices(region)
         settle_writes(region)
         region.recompile()
@@ -40,6 +41,16 @@ def settle_assertions(region: fx.GraphModule, shapes: Mapping[fx.Node, Shape | N
     for node in reversed(region.graph.nodes):
         if not node.users and (node.target in (getattr, *COMPARISONS) or node.target in ("dim", "size")):
             region.graph.erase_node(node)
+
+
+def settle_results(region: fx.GraphModule) -> None:
+    """Let all that reads a tensor after `x.add_(y)` read the result: that is the tensor itself."""
+    order = {node: index for index, node in enumerate(region.graph.nodes)}
+    for node in order:
+        if node.op == "call_method" and (written := written_by(node, {})):
+            later = [user for user in written[0].users if order[user] > order[node]]
+            for user in later:
+                user.replace_input_with(written[0], node)
 
 
 def settle_writes(region: fx.GraphModule) -> None:

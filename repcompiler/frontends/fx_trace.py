@@ -24,6 +24,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_containers import Containers, parts_of
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
@@ -128,7 +129,7 @@ class InPlaceProxy(fx.Proxy):
     """Records `x += y` and `x[i] = y` as the writes they are: torch.fx makes a sum of the first and refuses the second."""
 
     def __len__(self) -> int:
-        count = _parts(self.node)
+        count = parts_of(self.node)
         return super().__len__() if count is None else count
 
 
@@ -150,8 +151,7 @@ class RegionTracer(fx.Tracer):
     def __init__(self, fixed: Mapping[str, Any] | None = None, examples: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.fixed, self.examples = fixed or {}, examples or {}
-        self.containers: list[tuple[Any, list[tuple[Any, Any]]]] = []
-        self.taken: list[fx.Node] = []
+        self.containers = Containers()
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
@@ -198,60 +198,17 @@ class RegionTracer(fx.Tracer):
                 args[index] = self.fixed[str(arg.node.target)]
                 self.graph.erase_node(arg.node)
             elif isinstance(arg, fx.Proxy):
-                args[index] = self.unfolded(arg, self.examples.get(str(arg.node.target).lstrip("*")))
+                args[index] = self.containers.unfold(arg, self.examples.get(str(arg.node.target).lstrip("*")))
         return function, args
-
-    def unfolded(self, arg: Any, example: Any) -> Any:
-        """A container like that of the example: Python may ask for its type, its length and its keys."""
-        result: Any
-        if type(example) in (list, tuple):
-            result = type(example)([self._item(arg, index, item) for index, item in enumerate(example)])
-        elif type(example) in (dict, OrderedDict):
-            result = type(example)([(key, self._item(arg, key, item)) for key, item in example.items()])
-        else:
-            return arg
-        self.containers.append((result, _items(result)))
-        return result
-
-    def _item(self, arg: Any, key: Any, example: Any) -> Any:
-        item = arg[key]
-        self.taken.append(item.node)
-        return None if example is None else self.unfolded(item, example)
-
-    def settle_containers(self) -> None:
-        """Forget what nobody took out of them.  Raises Untraceable where one was written into, which the caller would see."""
-        for container, before in self.containers:
-            now = _items(container)
-            if len(now) != len(before) or any(k is not n or v is not w for (k, v), (n, w) in zip(before, now, strict=True)):
-                raise Untraceable("it writes into a container that it is given")
-        for node in reversed(self.taken):
-            if not node.users:
-                self.graph.erase_node(node)
 
     def iter(self, obj: Any) -> Iterator[Any]:
         """Over the parts of a split, where the call says how many there are."""
-        count = _parts(obj.node)
+        count = parts_of(obj.node)
         return super().iter(obj) if count is None else iter([obj[index] for index in range(count)])
 
 
 class Untraceable(Exception):
     """Why a module cannot be traced, in one line."""
-
-
-def _items(container: Any) -> list[tuple[Any, Any]]:
-    return [*container.items()] if isinstance(container, dict) else [*enumerate(container)]
-
-
-def _parts(node: fx.Node) -> int | None:
-    """How many parts `x.chunk(n, 1)` or `x.split([a, b], 1)` has: along other axes than channels it may depend on the size."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    sizes = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks", node.kwargs.get("split_size_or_sections"))
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-    if name not in ("chunk", "split", "split_with_sizes") or dim not in (1, -3):
-        return None
-    if name == "chunk":
-        return sizes if type(sizes) is int else None
-    return len(sizes) if isinstance(sizes, (list, tuple)) else None
 
 
 def trace_region(
@@ -269,7 +226,8 @@ def trace_region(
     try:
         with _restoring(module), Deterministic():
             graph = tracer.trace(module)
-            tracer.settle_containers()
+            if tracer.containers.settle():
+                raise Untraceable("it writes into a container that it is given")
             region = fx.GraphModule(module, graph, type(module).__name__)
     except Exception as error:
         raise Untraceable(_reason(error)) from error

@@ -12,7 +12,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_channels import per_channel
 from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
-from repcompiler.ops import Clip, Gated, HardSigmoid, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Resize, SpaceToDepth
 
 
 def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -38,7 +38,8 @@ def gelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 def leaky_relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """One slope for all."""
-    return Lifted(PRelu(np.array([attribute(node, "alpha", 0.01)], np.float32)), (lift.data(node),))
+    alpha = attribute(node, "alpha", 0.01)
+    return Lifted(Identity() if alpha == 1 else PRelu(np.array([alpha], np.float32)), (lift.data(node),))
 
 
 def prelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -110,7 +110,9 @@ def _gemm(lift: Lift, node: onnx_ir.Node) -> Lifted:
 def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if lift.data(node, 1).constant is None:
         return None  # a product of data
-    weight = lift.weight(node, 1)
+    weight, rank = lift.weight(node, 1), lift.data(node).rank
+    if weight.ndim > 2 and set(weight.shape[:-2]) == {1} and rank is not None and weight.ndim <= rank:
+        weight = weight.reshape(weight.shape[-2:])
     if weight.ndim != 2:
         refuse(f"its weight has {weight.ndim} axes")
     return Lifted(Linear(weight.T, np.zeros(weight.shape[1])), (lift.data(node),), lift.parameters(node))
@@ -141,6 +143,11 @@ def _elementwise(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if not (np.isfinite(t).all() and np.isfinite(s).all()):
         return None
     return Lifted(Scale(t, s, axis), (x,), (constant,))
+
+
+def _neg(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    x = lift.data(node)
+    return Lifted(Scale(-np.ones(1), np.zeros(1)), (x,)) if x.dtype in FLOATS and x.constant is None else None
 
 
 def _sum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -216,6 +223,7 @@ OPERATORS: dict[str, Operator] = {
     "MatMul": _matmul,
     "MaxPool": max_pool,
     "Mul": _elementwise,
+    "Neg": _neg,
     "PRelu": prelu,
     "Pad": pad,
     "ReduceMean": gates.reduce_mean,

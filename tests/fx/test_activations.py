@@ -164,11 +164,25 @@ class Focus(nn.Module):
         return self.conv(torch.cat((x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]), 1))
 
 
-@pytest.mark.parametrize(("kernel", "becomes"), [(1, "Conv2d"), (3, "Conv2d Conv2d")])
-def test_four_strided_slices_and_a_convolution_become_one_unless_it_pads_an_image_of_free_size(kernel, becomes, calls):
-    model, x = Focus(kernel).double().eval(), torch.randn(2, 4, 12, 10, dtype=torch.float64)
+@pytest.mark.parametrize("objective", ["plain", "latency", "macs"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_four_strided_slices_and_a_convolution_become_one_whatever_the_size(kernel, objective, calls):
+    model = Focus(kernel).double().eval()
+    result = repcompiler.compile(model, torch.randn(2, 4, 12, 10, dtype=torch.float64), objective=objective)
+    assert calls(result) == "Conv2d"
+    for size in ((12, 10), (6, 2), (2, 2)):
+        x = torch.randn(1, 4, *size, dtype=torch.float64)
+        torch.testing.assert_close(result(x), model(x), rtol=0, atol=1e-12)
+
+
+def test_four_strided_slices_before_what_is_not_linear_are_blocks_of_pixels(calls):
+    class Blocks(Focus):
+        def forward(self, x):
+            return self.conv(torch.cat((x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]), 1).exp())
+
+    model, x = Blocks(3).double().eval(), torch.randn(2, 4, 12, 10, dtype=torch.float64)
     result = repcompiler.compile(model, x, objective="plain")
-    assert calls(result) == becomes
+    assert calls(result) == "pixel_unshuffle size channel_shuffle exp Conv2d"
     torch.testing.assert_close(result(x), model(x), rtol=0, atol=1e-12)
 
 

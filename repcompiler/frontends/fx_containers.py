@@ -1,0 +1,60 @@
+"""Lists and dictionaries that a forward is given, and parts that it splits off, while it is traced."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from torch import fx
+
+
+class Containers:
+    """Containers of proxies, made like those of the example: Python may ask for their type, their length and their keys."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Any, list[tuple[Any, Any]]]] = []
+        self.taken: list[fx.Node] = []
+
+    def unfold(self, arg: Any, example: Any) -> Any:
+        """What stands for an argument: the proxy itself where the example is no container."""
+        result: Any
+        if type(example) in (list, tuple):
+            result = type(example)([self._item(arg, index, item) for index, item in enumerate(example)])
+        elif type(example) in (dict, OrderedDict):
+            result = type(example)([(key, self._item(arg, key, item)) for key, item in example.items()])
+        else:
+            return arg
+        self.made.append((result, _items(result)))
+        return result
+
+    def _item(self, arg: Any, key: Any, example: Any) -> Any:
+        item = arg[key]
+        self.taken.append(item.node)
+        return None if example is None else self.unfold(item, example)
+
+    def settle(self) -> bool:
+        """Forget what nobody took out of them.  Returns whether one was written into, which the caller would see."""
+        for node in reversed(self.taken):
+            if not node.users:
+                node.graph.erase_node(node)
+        return any(not _same(_items(container), before) for container, before in self.made)
+
+
+def _items(container: Any) -> list[tuple[Any, Any]]:
+    return [*container.items()] if isinstance(container, dict) else [*enumerate(container)]
+
+
+def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
+    return len(one) == len(other) and all(k is n and v is w for (k, v), (n, w) in zip(one, other, strict=True))
+
+
+def parts_of(node: fx.Node) -> int | None:
+    """How many parts `x.chunk(n, 1)` or `x.split([a, b], 1)` has: along other axes than channels it may depend on the size."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    sizes = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks", node.kwargs.get("split_size_or_sections"))
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    if name not in ("chunk", "split", "split_with_sizes") or dim not in (1, -3):
+        return None
+    if name == "chunk":
+        return sizes if type(sizes) is int else None
+    return len(sizes) if isinstance(sizes, (list, tuple)) else None
