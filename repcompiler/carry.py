@@ -13,26 +13,19 @@ Sources: Meng et al., RMNet, 2021, eqs. 1-4 (one channel, ReLU); two channels: d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
-from repcompiler.algebra import add, compose, float64, is_diagonal, known_zero, namespace, negate, pad_axis, regroup
+from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import ClipChannels, Conv, Identity, Linear, Op, Padding, PRelu
-from repcompiler.passing import Activation, Gate, passing
+from repcompiler.passing import Activation, Gate, Passing, passing, rearranged
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One widened layer: its size, known at once, and its weights, computed when asked for."""
-
-    outline: Conv
-    conv: Callable[[], Conv]
+from repcompiler.widening import Layer, interleaved, recoded, thinned, widened
 
 
 def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outlined: bool = False) -> Expr:
@@ -47,7 +40,8 @@ def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outli
     if convs[-1].out_channels != shortcut.out_channels:
         refuse("the branches have different channel counts")
     places = range(len(convs))[-1:] if is_diagonal(shortcut) else range(len(convs))  # as it is, it costs nothing in the last
-    plans = [_plan(x, convs, activations, shortcut, place) for place in places]
+    orders = sorted({1, convs[0].groups, convs[-1].groups})  # what comes first or last mixes nothing that it need not
+    plans = [_plan(x, convs, activations, shortcut, place, order) for place in places for order in orders]
     found = [plan for plan in plans if not isinstance(plan, Refusal)]
     if not found:
         raise next(plan for plan in plans[::-1] if isinstance(plan, Refusal))
@@ -62,12 +56,28 @@ def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outli
 
 
 def _plan(
-    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int
+    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, order: int
 ) -> Sequence[Layer | Activation] | Refusal:
+    """The widened layers and activations, with the shortcut in layer `place`; channels in so many groups where they divide."""
     try:
-        return list(_layers(x, convs, activations, shortcut, place))
+        others, between = zip(*_reserving(x, convs, activations, shortcut, place), strict=True)
     except Refusal as refusal:
         return refusal
+    orders = [1]
+    for conv, other in zip(convs[:-1], others, strict=False):
+        fits = conv.out_channels % order == other.out_channels % order == 0
+        orders.append(order if fits else 1)
+    orders.append(1)
+    plan: list[Layer | Activation] = []
+    for index, (conv, other, passed) in enumerate(zip(convs, others, between, strict=True)):
+        first, last = index == 0, index == len(convs) - 1
+        plan.append(widened(conv, other, (orders[index], orders[index + 1]), first, last))
+        if passed is not None:
+            own, reserved = conv.out_channels, other.out_channels
+            activation = passed.widened(own, reserved)
+            behind = orders[index + 1]
+            plan.append(activation if behind == 1 else rearranged(activation, interleaved(own, reserved, behind)))
+    return plan
 
 
 def _weights(plan: Sequence[Layer | Activation]) -> int:
@@ -106,10 +116,10 @@ class Reserved:
     inside: Interval
 
 
-def _layers(
+def _reserving(
     x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int
-) -> Iterator[Layer | Activation]:
-    """The widened layers and activations, with the shortcut in layer `place`."""
+) -> Iterator[tuple[Conv, Passing | None]]:
+    """What each layer does to reserved channels, with the shortcut in layer `place`, and how they pass what is behind it."""
     samples = _samples(convs, shortcut, place, x.spatial(len(shortcut.stride)))
     least, most = interval(x)
     channels, inside = shortcut.in_channels, (min(least, 0.0), max(most, 0.0))  # of what is skipped; layers pad it with zeros
@@ -117,78 +127,28 @@ def _layers(
     for index, (conv, sample, activation) in enumerate(zip(convs, samples, activations, strict=False)):
         how = passing(activation, held.inside)
         if index != place and not how.odd_part:  # they go on as they are
-            yield _widened(conv, _repeated(sample, held.channels), 0.0, False, first=index == 0)
+            other = _repeated(sample, held.channels)
         else:
             if index == place:
                 channels, inside = shortcut.out_channels, ANYTHING
             else:
                 sample = _repeated(sample, channels)
             how = passing(activation, inside)
-            yield _widened(conv, sample, held.pair, how.odd_part > 0, first=index == 0)
+            other = recoded(sample, held.pair, how.odd_part > 0)
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
             one = Reserved(channels, 0.0, inside)
             held = Reserved(2 * channels, how.odd_part, image(_mapped(activation), [both])) if how.odd_part else one
-        widened = how.widened(conv.out_channels, held.channels)
-        if isinstance(_mapped(widened), (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
-            refuse(f"{_mapped(widened).kind} has a constant a channel of axis 1, not of the last")
-        yield widened
+        wide = _mapped(how.widened(conv.out_channels, held.channels))
+        if isinstance(wide, (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
+            refuse(f"{wide.kind} has a constant a channel of axis 1, not of the last")
+        yield other, how
     sample = samples[-1] if place == len(convs) - 1 else _repeated(samples[-1], channels)
-    yield _widened(convs[-1], sample, held.pair, False, last=True)
+    yield recoded(sample, held.pair, False), None
 
 
 def _mapped(activation: Activation) -> Op:
     """What reserved channels meet of an activation: its gate is one for them."""
     return activation.before if isinstance(activation, Gate) else activation
-
-
-def _widened(conv: Conv, sample: Conv, pair: float, doubled: bool, first: bool = False, last: bool = False) -> Layer:
-    """`conv` on its own channels and `sample` on the reserved ones: both read x in the first layer, both add up in the last."""
-    inputs, outputs = sample.in_channels * (2 if pair else 1), sample.out_channels * (2 if doubled else 1)
-    split = None if first or last else _equal_groups(conv, inputs, outputs, 1 if pair or doubled else sample.groups)
-    own, others = split or (1, 1)
-    rows = (conv.out_channels, outputs) if not last else (0, 0)
-    columns = (conv.in_channels, inputs) if not (first or split) else (0, 0)
-    groups = own + others if split else 1
-    anywhere = (None,) * len(conv.stride)
-    thin = add(_thin(conv), _thin(sample), anywhere, agreed=True)
-    shape = (conv.out_channels + rows[1], conv.in_channels // own + columns[1], *thin.kernel_size)
-    outline = replace(thin, weight=np.broadcast_to(np.zeros(()), shape), bias=np.zeros(shape[0]), groups=groups)
-
-    def build() -> Conv:
-        other = _recoded(sample, pair, doubled) if pair or doubled else sample
-        parts = (
-            _placed(conv, own, groups, (0, rows[1]), (0, columns[1])),
-            _placed(other, others, groups, (rows[0], 0), (columns[0], 0)),
-        )
-        return add(*parts, size=anywhere, agreed=True)
-
-    return Layer(outline, build)
-
-
-def _equal_groups(conv: Conv, inputs: int, outputs: int, groups: int) -> tuple[int, int] | None:
-    """The most groups of equal size into which both can be split; None where they cannot."""
-    for own in (own for own in range(conv.groups, 0, -1) if conv.groups % own == 0):
-        fan_in, fan_out = conv.in_channels // own, conv.out_channels // own
-        others = inputs // fan_in
-        if others and (inputs, outputs) == (others * fan_in, others * fan_out) and groups % others == 0:
-            return own, others
-    return None
-
-
-def _placed(op: Conv, groups: int, total: int, rows: tuple[int, int], columns: tuple[int, int]) -> Conv:
-    """`op` in `groups` of `total` groups, with so many rows and columns of zeros around its kernel."""
-    weight = pad_axis(pad_axis(regroup(op, groups), 0, *rows), 1, *columns)
-    return replace(op, weight=weight, bias=pad_axis(float64(op.bias), 0, *rows), groups=total)
-
-
-def _recoded(op: Conv, pair: float, doubled: bool) -> Conv:
-    """[op; -op] of (p - q) / pair: rows for both signs where `doubled`, columns for both numbers where there are a pair."""
-    weight, bias = regroup(op, 1), float64(op.bias)
-    xp = namespace(weight)
-    weight = xp.concat([weight / pair, -weight / pair], axis=1) if pair else weight
-    if doubled:
-        weight, bias = xp.concat([weight, -weight]), xp.concat([bias, -bias])
-    return replace(op, weight=weight, bias=bias, groups=1)
 
 
 def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[int | None]) -> list[Conv]:
@@ -211,8 +171,8 @@ def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[i
         geometry.append((spread, (first, spread * (k - 1) - first - shrinks[place][axis])))
     dilation, padding = tuple(d for d, _ in geometry), tuple(p for _, p in geometry)
     samples[place] = replace(shortcut, stride=convs[place].stride, dilation=dilation, padding=padding)
-    whole = reduce(compose, map(_thin, samples))
-    rest = add(whole, negate(_thin(shortcut)), size, agreed=True)
+    whole = reduce(compose, map(thinned, samples))
+    rest = add(whole, negate(thinned(shortcut)), size, agreed=True)
     if not (known_zero(rest.weight) and known_zero(rest.bias)):
         refuse("the shortcut reads other pixels than the block")
     return samples
@@ -237,9 +197,3 @@ def _repeated(sample: Conv, channels: int) -> Conv:
     """The same for each of so many channels."""
     weight = np.ones((channels, 1, *sample.kernel_size))
     return replace(sample, weight=weight, bias=np.zeros(channels), groups=channels)
-
-
-def _thin(conv: Conv) -> Conv:
-    """Its geometry: one channel, every tap one."""
-    bias = np.zeros(1) if known_zero(conv.bias) else np.ones(1)
-    return replace(conv, weight=np.ones((1, 1, *conv.kernel_size)), bias=bias, groups=1)

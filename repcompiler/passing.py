@@ -9,7 +9,7 @@ does not see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from repcompiler.ir import Expr, Value
 from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, HardSigmoid, Identity, Mul, Op, Opaque, PRelu, Relu, Sigmoid
 from repcompiler.ranges import Interval
 from repcompiler.refusal import refuse
+from repcompiler.widening import taken
 
 SATURATED = 64.0
 """A number of which the sigmoid is one in every floating-point type."""
@@ -122,6 +123,8 @@ def _gate(op: Gate, inside: Interval) -> Passing:
     saturates = isinstance(last, Sigmoid) or (isinstance(last, HardSigmoid) and last.alpha * SATURATED + last.beta >= 1)
     if not convs or convs[-1] != len(op.steps) - 2 or not saturates:
         refuse("the gate does not end in a convolution and a sigmoid: it cannot be made one for the skipped value")
+    if any(isinstance(step, (ClipChannels, PRelu)) for step in op.steps[: convs[0]]):
+        refuse("the gate has a constant a channel before it mixes them: it would see the skipped value")
 
     def widened(own: int, reserved: int) -> Gate:
         steps = list(op.steps)
@@ -145,3 +148,24 @@ def _open(op: Op, reserved: int) -> Conv:
     assert isinstance(op, Conv)
     bias = _extended(float64(op.bias), reserved, SATURATED)
     return replace(op, weight=pad_axis(regroup(op, 1), 0, 0, reserved), bias=bias, groups=1)
+
+
+def rearranged(op: Activation, index: Sequence[int]) -> Activation:
+    """The same activation where channel index[i] of what it reads stands at place i."""
+    if isinstance(op, PRelu) and op.slope.shape != (1,):
+        return PRelu(taken(op.slope, index))
+    if isinstance(op, ClipChannels):
+        return ClipChannels(taken(op.minimum, index), taken(op.maximum, index))
+    if not isinstance(op, Gate):
+        return op
+    steps = list(op.steps)
+    first, *_, last = [place for place, step in enumerate(steps) if isinstance(step, Conv)] * 2
+    reading = steps[first]
+    assert isinstance(reading, Conv)
+    steps[first] = replace(reading, weight=taken(reading.weight, index, 1))
+    making = steps[last]
+    assert isinstance(making, Conv)
+    steps[last] = replace(making, weight=taken(making.weight, index), bias=taken(making.bias, index))
+    before = rearranged(op.before, index)
+    assert isinstance(before, Op), "what stands before a gate is no gate"
+    return Gate(tuple(steps), before)
