@@ -6,6 +6,7 @@ To add one: copy a file, state the equation, its condition and its source, and n
 if __name__ == "passes":
     raise ImportError("import repcompiler.passes instead: this folder is that package, and two copies would not mix")
 
+from repcompiler.passes.add_among_branches import add_among_branches
 from repcompiler.passes.add_to_all_channels import add_to_all_channels
 from repcompiler.passes.average_pool_to_conv import average_pool_to_conv
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
@@ -96,6 +97,7 @@ PASSES: tuple[Pass, ...] = (
     recover_structure,
     add_to_all_channels,
     remove_residual,
+    add_among_branches,
     space_to_depth_to_conv,
     identity_to_dirac,
     linear_to_conv,

@@ -21,31 +21,36 @@ import numpy as np
 
 from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import ClipChannels, Conv, Identity, Linear, Op, Padding, PRelu
+from repcompiler.ops import ClipChannels, Concat, Conv, Identity, Linear, Op, Padding, PRelu
 from repcompiler.passing import Activation, Gate, Passing, passing, rearranged
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
-from repcompiler.widening import Layer, interleaved, recoded, thinned, widened
+from repcompiler.selection import channels_of
+from repcompiler.widening import Layer, chosen, interleaved, live, recoded, thinned, widened
 
 
-def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outlined: bool = False) -> Expr:
+def carried(
+    x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outlined: bool = False, among: Sequence[Value] = ()
+) -> Expr:
     """`body`, convolutions and activations on x one after the other, plus `shortcut`, as one chain; refuses where it is none.
 
     A tuple in the body is a gate: what precedes it times what its operations make of that.  The shortcut goes where fewest
-    weights come of it.  `outlined`: only the shapes of the weights are right.
+    weights come of it.  `outlined`: only the shapes of the weights are right.  `among`: the body does not read x, but the
+    channels of these, to which x is joined.
     """
-    convs, activations = _alternating(body, shortcut)
+    channels = sum(channels_of(value) for value in among) or shortcut.in_channels
+    convs, activations = _alternating(body, channels, len(shortcut.stride))
     if {len(conv.stride) for conv in convs} != {len(shortcut.stride)}:
         refuse("one acts on the channels, the other on the last axis")
     if convs[-1].out_channels != shortcut.out_channels:
         refuse("the branches have different channel counts")
     places = range(len(convs))[-1:] if is_diagonal(shortcut) else range(len(convs))  # as it is, it costs nothing in the last
     orders = sorted({1, convs[0].groups, convs[-1].groups})  # what comes first or last mixes nothing that it need not
-    plans = [_plan(x, convs, activations, shortcut, place, order) for place in places for order in orders]
+    plans = [_plan(x, convs, activations, shortcut, place, order, bool(among)) for place in places for order in orders]
     found = [plan for plan in plans if not isinstance(plan, Refusal)]
     if not found:
         raise next(plan for plan in plans[::-1] if isinstance(plan, Refusal))
-    term: Expr | Value = x
+    term: Expr | Value = Concat()(*among, x) if among else x
     for step in min(found, key=_weights):
         if isinstance(step, Identity):
             continue
@@ -56,7 +61,7 @@ def carried(x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outli
 
 
 def _plan(
-    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, order: int
+    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, order: int, joined: bool
 ) -> Sequence[Layer | Activation] | Refusal:
     """The widened layers and activations, with the shortcut in layer `place`; channels in so many groups where they divide."""
     try:
@@ -70,7 +75,7 @@ def _plan(
     orders.append(1)
     plan: list[Layer | Activation] = []
     for index, (conv, other, passed) in enumerate(zip(convs, others, between, strict=True)):
-        first, last = index == 0, index == len(convs) - 1
+        first, last = index == 0 and not joined, index == len(convs) - 1
         plan.append(widened(conv, other, (orders[index], orders[index + 1]), first, last))
         if passed is not None:
             own, reserved = conv.out_channels, other.out_channels
@@ -84,12 +89,11 @@ def _weights(plan: Sequence[Layer | Activation]) -> int:
     return sum(int(step.outline.weight.size) for step in plan if isinstance(step, Layer))
 
 
-def _alternating(body: Sequence[Op | tuple[Op, ...]], shortcut: Conv) -> tuple[list[Conv], list[Activation]]:
+def _alternating(body: Sequence[Op | tuple[Op, ...]], channels: int, axes: int) -> tuple[list[Conv], list[Activation]]:
     """Convolutions, and what stands between each two of them: identities fill the gaps."""
     convs: list[Conv] = []
     activations: list[Activation] = []
-    channels = shortcut.in_channels
-    plain = _dirac((1,) * len(shortcut.stride), ((0, 0),) * len(shortcut.stride))
+    plain = _dirac((1,) * axes, ((0, 0),) * axes)
     for op in (*body, None):
         if isinstance(op, Conv):
             activations += [Identity()] * (len(convs) - len(activations))
@@ -122,28 +126,25 @@ def _reserving(
     """What each layer does to reserved channels, with the shortcut in layer `place`, and how they pass what is behind it."""
     samples = _samples(convs, shortcut, place, x.spatial(len(shortcut.stride)))
     least, most = interval(x)
-    channels, inside = shortcut.in_channels, (min(least, 0.0), max(most, 0.0))  # of what is skipped; layers pad it with zeros
-    held = Reserved(channels, 0.0, inside)
+    inside = (min(least, 0.0), max(most, 0.0))  # of what is skipped; layers pad it with zeros
+    held = Reserved(shortcut.in_channels, 0.0, inside)
     for index, (conv, sample, activation) in enumerate(zip(convs, samples, activations, strict=False)):
         how = passing(activation, held.inside)
         if index != place and not how.odd_part:  # they go on as they are
-            other = _repeated(sample, held.channels)
+            other = sample if sample.in_channels == held.channels else _repeated(sample, held.channels)
+            held = replace(held, channels=other.out_channels)
         else:
-            if index == place:
-                channels, inside = shortcut.out_channels, ANYTHING
-            else:
-                sample = _repeated(sample, channels)
+            inside = ANYTHING if index == place else inside
             how = passing(activation, inside)
             other = recoded(sample, held.pair, how.odd_part > 0)
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
-            one = Reserved(channels, 0.0, inside)
-            held = Reserved(2 * channels, how.odd_part, image(_mapped(activation), [both])) if how.odd_part else one
+            within = image(_mapped(activation), [both]) if how.odd_part else inside
+            held = Reserved(other.out_channels, how.odd_part, within)
         wide = _mapped(how.widened(conv.out_channels, held.channels))
         if isinstance(wide, (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
             refuse(f"{wide.kind} has a constant a channel of axis 1, not of the last")
         yield other, how
-    sample = samples[-1] if place == len(convs) - 1 else _repeated(samples[-1], channels)
-    yield recoded(sample, held.pair, False), None
+    yield recoded(samples[-1], held.pair, False), None
 
 
 def _mapped(activation: Activation) -> Op:
@@ -152,9 +153,10 @@ def _mapped(activation: Activation) -> Op:
 
 
 def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[int | None]) -> list[Conv]:
-    """What each layer takes of the reserved channels: the pixels in its windows' middle, and in layer `place` the shortcut.
+    """What each layer takes of what is skipped: the pixels in its windows' middle, and in layer `place` the shortcut.
 
-    Refuses unless all of them one after the other are the shortcut.
+    Refuses unless all of them one after the other are the shortcut.  Only channels that it reads and makes are carried: the
+    first layer chooses those, and the last one leaves zero the others.
     """
     shrinks = [[e - 1 - sum(p) for e, p in zip(conv.extent, conv.padding, strict=True)] for conv in convs]
     paddings = [tuple((-(n // 2), n // 2 - n) for n in shrink) for shrink in shrinks]
@@ -175,6 +177,14 @@ def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[i
     rest = add(whole, negate(thinned(shortcut)), size, agreed=True)
     if not (known_zero(rest.weight) and known_zero(rest.bias)):
         refuse("the shortcut reads other pixels than the block")
+    read, made = live(shortcut, 1) if place else None, live(shortcut, 0) if after else None
+    samples[:place] = [_repeated(sample, shortcut.in_channels if read is None else len(read)) for sample in before]
+    samples[place + 1 :] = [_repeated(sample, shortcut.out_channels if made is None else len(made)) for sample in after]
+    samples[place] = chosen(samples[place], made, read)
+    if read is not None:
+        samples[0] = chosen(_repeated(before[0], shortcut.in_channels), read, None)
+    if made is not None:
+        samples[-1] = chosen(_repeated(after[-1], shortcut.out_channels), None, made)
     return samples
 
 

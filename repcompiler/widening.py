@@ -129,6 +129,22 @@ def _within(op: Conv, groups: int, rows: tuple[int, int], columns: tuple[int, in
     return replace(op, weight=xp.reshape(weight, (-1, *weight.shape[2:])), bias=xp.reshape(bias, (-1,)), groups=groups)
 
 
+def live(op: Conv, axis: int) -> list[int] | None:
+    """The outputs (axis 0) or inputs (1) that are not zero whatever is read; None for all, as of live parameters."""
+    if not isinstance(op.weight, np.ndarray) or (axis and op.groups > 1):
+        return None
+    used = np.asarray(op.weight.any(axis=tuple(other for other in range(op.weight.ndim) if other != axis)))
+    index = np.flatnonzero(used if axis else used | (op.bias != 0))
+    return index.tolist() if 0 < len(index) < len(used) else None
+
+
+def chosen(op: Conv, rows: Sequence[int] | None, columns: Sequence[int] | None) -> Conv:
+    """`op` with these outputs alone, of these inputs alone; None for all."""
+    if rows is not None:
+        op = replace(op, weight=taken(regroup(op, 1), rows), bias=taken(float64(op.bias), rows), groups=1)
+    return op if columns is None else replace(op, weight=taken(regroup(op, 1), columns, 1), groups=1)
+
+
 def taken(array: Array, index: Sequence[int], axis: int = 0) -> Array:
     """What is at these places of an axis."""
     xp = namespace(array)
