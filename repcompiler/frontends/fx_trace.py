@@ -126,7 +126,30 @@ class Deterministic(TorchDispatchMode):
 
 
 class InPlaceProxy(fx.Proxy):
-    """Records `x += y` and `x[i] = y` as the writes they are: torch.fx makes a sum of the first and refuses the second."""
+    """Records `x += y` and `x[i] = y` as the writes they are: torch.fx makes a sum of the first and refuses the second.
+
+    Lists of parts, as `list(x.chunk(2, 1))`, have as many items as are asked for.
+    """
+
+    def __len__(self) -> int:
+        count = _parts(self.node)
+        return super().__len__() if count is None else count
+
+    def __iter__(self) -> Iterator[Any]:
+        count = _parts(self.node)
+        return super().__iter__() if count is None else iter([_record(operator.getitem)(self, i) for i in range(count)])
+
+
+def _parts(node: fx.Node) -> int | None:
+    """How many parts of its channels a node makes, where its arguments say so: of more than two, chunk may make fewer."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op not in ("call_method", "call_function") or name not in ("chunk", "split"):
+        return None
+    given = dict(zip(("self", "parts", "dim"), node.args, strict=False)) | node.kwargs
+    parts = [given[key] for key in ("parts", "chunks", "split_size", "split_size_or_sections") if key in given]
+    if given.get("dim") != 1 or not parts:
+        return None
+    return len(parts[0]) if isinstance(parts[0], (list, tuple)) else 2 if (name, parts[0]) == ("chunk", 2) else None
 
     def __len__(self) -> int:
         count = parts_of(self.node)
