@@ -58,11 +58,27 @@ class Passing(NamedTuple):
     """c where it takes two channels, f(x) - f(-x) = c x; 0 where x passes in one."""
 
 
+CANCELS = "is x, but in float32 most digits of a small x cancel: both are close to log 2"
+ODD_PARTS = {
+    "elu": "is x + a (1 - exp(-x)) for x > 0, no multiple of x",
+    "celu": "is x + a (1 - exp(-x/a)) for x > 0, no multiple of x",
+    "selu": "is l (x + a (1 - exp(-x))) for x > 0, no multiple of x",
+    "mish": "is 1.2 x near zero and x far from it, no multiple of x",
+    "sigmoid": "is tanh(x/2), no multiple of x",
+    "hardsigmoid": "is bounded, no multiple of x",
+    "tanh": "is 2 tanh(x), no multiple of x",
+    "softsign": "is 2 x / (1 + |x|), no multiple of x",
+    "softplus": CANCELS,
+    "logsigmoid": CANCELS,
+}
+"""What f(x) - f(-x) is where nothing passes, by the name of f."""
+
+
 @singledispatch
 def passing(op: Activation, inside: Interval) -> Passing:
     """How what lies in the interval passes `op`; refuses where it does not."""
     name = op.label if isinstance(op, Opaque) else op.kind
-    refuse(f"the skipped value does not pass {name}: f(x) - f(-x) is no multiple of x")
+    refuse(f"the skipped value does not pass {name}: f(x) - f(-x) {ODD_PARTS.get(name.lower(), 'is no multiple of x')}")
 
 
 @passing.register
