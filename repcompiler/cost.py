@@ -175,7 +175,7 @@ class Objective:
 
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""
-        shapes = [_size_of(value) for value in node.inputs]
+        shapes = [size_of(value) for value in node.inputs]
         shape = node.output.typical or _size_after(node.op, shapes, node.output.shape)
         count = launches(node.op, shape) + (0 if self.shuns_extents(shape) else len(node.implied))
         return self.of_op(node.op, shapes, shape), count
@@ -188,7 +188,7 @@ class Objective:
         """(cost, operations) of an expression, what it shares counted once; `output`: the shape of the value it stands for."""
         cost, count = 0.0, 0
         for part in term.parts() if isinstance(term, Expr) else ():
-            shapes = [_size_of(operand) for operand in part.operands]
+            shapes = [size_of(operand) for operand in part.operands]
             shape = _size_after(part.op, shapes, output if part is term else None)
             cost += self.of_op(part.op, shapes, shape)
             count += launches(part.op, shape)
@@ -202,15 +202,15 @@ def shape_of(term: Expr | Value) -> Shape | None:
     return term.op.infer_shape([shape_of(operand) for operand in term.operands])
 
 
-def _size_of(term: Expr | Value) -> Shape | None:
+def size_of(term: Expr | Value) -> Shape | None:
     """The shape of a value or expression to reckon with: behind a resize of free extents, what it makes of `NOMINAL`."""
     if isinstance(term, Expr):
-        return _size_after(term.op, [_size_of(operand) for operand in term.operands])
+        return _size_after(term.op, [size_of(operand) for operand in term.operands])
     if term.typical is not None:
         return term.typical
     node = term.producer
     resized = node is not None and isinstance(node.op, Resize)
-    return _size_after(node.op, [_size_of(node.inputs[0])], term.shape) if node is not None and resized else term.shape
+    return _size_after(node.op, [size_of(node.inputs[0])], term.shape) if node is not None and resized else term.shape
 
 
 def _size_after(op: Op, operands: Sequence[Shape | None], stated: Shape | None = None) -> Shape | None:

@@ -6,12 +6,12 @@ at once; what works number by number may write over an operand which nobody read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from repcompiler import ops
-from repcompiler.cost import ITEM, extents, prod
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.cost import ITEM, extents, prod, size_of
+from repcompiler.ir import Expr, Graph, Node, Shape, Value
 
 IN_PLACE = (
     *(ops.BatchNorm, ops.Clip, ops.Gated, ops.Identity, ops.Mul, ops.PRelu, ops.Relu, ops.Reshape),
@@ -51,3 +51,35 @@ def peak_of_graph(graph: Graph, shape: Callable[[Value], Shape | None]) -> int:
 
     steps = [(node.op, node.inputs, node.outputs) for node in graph.topological()]
     return peak(steps, graph.inputs, graph.outputs, size)
+
+
+def peak_of_block(output: Value, nodes: Collection[Node]) -> int:
+    """Of the operations that make one value; what they read is there from the start.  Free extents: those to reckon with."""
+    order: dict[Node, None] = {}
+    pending = [(output.producer, False)]
+    while pending:
+        node, known = pending.pop()
+        if node is None or node not in nodes or node in order:
+            continue
+        if known:
+            order[node] = None
+        else:
+            pending += [(node, True), *((operand.producer, False) for operand in node.inputs[::-1])]
+    given = dict.fromkeys(operand for node in order for operand in node.inputs if operand.producer not in order)
+    return peak([(node.op, node.inputs, node.outputs) for node in order], given, [output], _bytes)
+
+
+def peak_of_term(term: Expr | Value | None, output: Shape | None) -> int:
+    """The same of an expression for a value of that shape."""
+    if not isinstance(term, Expr):
+        return 0 if term is None else _bytes(term)
+    parts = term.parts()
+    given = dict.fromkeys(operand for part in parts for operand in part.operands if isinstance(operand, Value))
+    steps = [(part.op, part.operands, [part]) for part in parts]
+    return peak(steps, given, [term], lambda part: ITEM * prod(extents(output)) if part is term else _bytes(part))
+
+
+def _bytes(term: Expr | Value) -> int:
+    if isinstance(term, Value) and term.constant is not None:
+        return 0
+    return ITEM * prod(extents(size_of(term)))

@@ -98,7 +98,8 @@ class Report:
         """What each rewrite that adds arithmetic costs, in order: a skip connection that is carried through its block."""
         return [
             f"{step.rule} at '{step.label}': parameters {step.parameters[0]:,} -> {step.parameters[1]:,}, "
-            f"multiply-accumulates {step.macs[0]:,} -> {step.macs[1]:,}"
+            f"multiply-accumulates {step.macs[0]:,} -> {step.macs[1]:,}, "
+            f"bytes of activations at once {step.activations[0]:,} -> {step.activations[1]:,}"
             for step in self.steps
             if step.macs[1] > step.macs[0]
         ]

@@ -21,13 +21,13 @@ from typing import Any
 
 from repcompiler.certificate import Certificate, Certify, certify
 from repcompiler.chain import Planner
-from repcompiler.cost import OBJECTIVES, Objective
+from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Op
 from repcompiler.pattern import Captured, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, Remaining, refuse
 from repcompiler.region import Region, Scope, View, convolution, telling
-from repcompiler.sites import Sites, Term, change, inside, outlined, refuse_repetition, saving
+from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, saving
 
 Result = Expr | Value | tuple[Expr, ...] | None
 
@@ -95,6 +95,8 @@ class Step:
     """Before and after, as `macs`."""
     macs: tuple[int, int] = (0, 0)
     """Of the operations that went, and of those that came; what several rewrites at once share is counted for the first."""
+    activations: tuple[int, int] = (0, 0)
+    """Bytes that values take at once while these operations run (`repcompiler.liveness`)."""
     label: str = ""
     """The root as people know it."""
     certificate: Certificate | None = field(default=None, compare=False)
@@ -219,17 +221,15 @@ class Rewriter:
             terms[site], new[site] = self._cheapest(site, found, parts)
         refuse_repetition(sites, terms)
         saved = saving(sites, terms, self.objective)[0] / len(sites)
-        parameters, arithmetic = (
-            {site: change(sites, terms, site, OBJECTIVES[name]) for site in sites} for name in ("params", "macs")
-        )
+        changed = {site: changes(sites, terms, site) for site in sites}
         proofs = {site: certify(site, sites[site], new[site], term, self.need) for site, term in terms.items()}
         added: list[Node] = []
         for site, term in terms.items():
             gone, nodes = self.graph.replace(site, term)
             added += nodes
             self.rewrites[site.output.name] += 1
-            told = saved, parameters[site], arithmetic[site], site.output.label, proofs[site]
-            self.log.steps.append(Step(rule.name, site.output.name, _names(gone), _names(nodes), *told))
+            names = site.output.name, _names(gone), _names(nodes)
+            self.log.steps.append(Step(rule.name, *names, saved, *changed[site], site.output.label, proofs[site]))
         return added
 
     def _refuse_if_hopeless(self, sites: Sites) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from repcompiler.cost import Objective
+from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Node, Value
+from repcompiler.liveness import peak_of_block, peak_of_term
 from repcompiler.ops import Conv, ConvTranspose, Linear
 from repcompiler.pattern import Match
 from repcompiler.refusal import refuse
@@ -62,12 +63,24 @@ def saving(sites: Sites, terms: Terms, objective: Objective) -> Saving:
     return saved
 
 
-def change(sites: Sites, terms: Terms, site: Node, measure: Objective) -> tuple[int, int]:
-    """What one match spans and becomes, by another measure; what several span is counted for the first."""
+Change = tuple[int, int]
+"""Before and after."""
+
+
+def changes(sites: Sites, terms: Terms, site: Node) -> tuple[Change, Change, Change]:
+    """Parameters, multiply-accumulates and peak memory of what one match spans and becomes; the first two of what several span
+    are counted for the first.
+    """
     earlier = [*sites][: [*sites].index(site)]
     shared = {node for other in earlier for node in inside(other, sites[other])}
-    before = sum(measure.of_node(node)[0] for node in inside(site, sites[site]) if node not in shared)
-    return int(before), int(measure.of_term(terms[site], site.output.typical or site.output.shape)[0])
+    output = site.output.typical or site.output.shape
+
+    def of(measure: Objective) -> Change:
+        before = sum(measure.of_node(node)[0] for node in inside(site, sites[site]) if node not in shared)
+        return int(before), int(measure.of_term(terms[site], output)[0])
+
+    memory = peak_of_block(site.output, inside(site, sites[site])), peak_of_term(terms[site], output)
+    return of(OBJECTIVES["params"]), of(OBJECTIVES["macs"]), memory
 
 
 def _weights(term: Term) -> int:

@@ -6,6 +6,8 @@ import pytest
 from repcompiler.liveness import peak_of_graph
 from repcompiler.ops import Concat, Relu, Select, Sum
 from repcompiler.passes import PASSES
+from repcompiler.passes.identity_to_dirac import identity_to_dirac
+from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.testing import build, check_pass, random_conv
 
 MAP = 4 * 4 * 7 * 5
@@ -61,3 +63,10 @@ def test_results_stay_and_what_nobody_reads_goes(layer):
 def test_an_input_is_there_from_the_start(layer):
     first, second = layer(), layer()
     assert maps(build(lambda x, late: Add(second(first(x)), late), x=IMAGE, late=IMAGE)) == 3
+
+
+def test_a_removed_skip_connection_says_what_its_block_takes_at_once(layer):
+    first, second = layer(), layer()
+    graph = build(lambda x: Add(second(Relu()(first(x))), x), x=IMAGE)
+    (step,) = check_pass([remove_residual, identity_to_dirac], graph).steps
+    assert step.activations == (3 * MAP, 4 * MAP)

@@ -89,10 +89,13 @@ def test_a_dry_run_says_what_each_block_costs(model, tmp_path):
     shown = repc(tmp_path / "block.onnx", "--objective", "plain", "--dry-run").stdout
     pixels = 224 * 224  # of an input that leaves them open
     macs = f"{(216 + 216) * pixels:,} -> {(360 + 360) * pixels:,}"
-    assert f"remove_residual at 'y': parameters 442 -> 734, multiply-accumulates {macs}\n" in shown
-    assert "bytes of activations" in shown
-    shown = repc(tmp_path / "block.onnx", "-o", tmp_path / "plain.onnx", "--objective", "plain").stdout
-    assert "remove_residual at" not in shown
+    memory = f"{4 * (4 + 6 + 4) * pixels:,} -> {4 * (4 + 10) * pixels:,}"  # r, c, d; r and c' = [c; r], then c' and y
+    costs = f"parameters 442 -> 734, multiply-accumulates {macs}, bytes of activations at once {memory}"
+    assert f"remove_residual at 'y': {costs}\n" in shown
+    options = ("--objective", "plain", "--json", tmp_path / "report.json")
+    assert "remove_residual at" not in repc(tmp_path / "block.onnx", "-o", tmp_path / "plain.onnx", *options).stdout
+    (step,) = json.loads((tmp_path / "report.json").read_text())["rewrites"]
+    assert step["activations"] == [4 * 14 * pixels] * 2
 
 
 def test_nothing_is_written_on_a_dry_run(block, plain):
@@ -121,9 +124,8 @@ def test_the_report_as_json(block, plain, tmp_path):
     assert report["after"]["operators"] == {"Conv": 1, "Relu": 1}
     assert report["verification"]["checked"]
     assert report["verification"]["equal"]
-    assert {"rule", "root", "label", "removed", "added", "saved", "parameters", "macs", "certificate"} == report["rewrites"][
-        0
-    ].keys()
+    known = {"rule", "root", "label", "removed", "added", "saved", "parameters", "macs", "activations", "certificate"}
+    assert known == report["rewrites"][0].keys()
     assert report["certificates"] == {"correctly rounded": len(report["rewrites"])}
     assert report["rewrites"][0]["certificate"]["verdict"] == "correctly rounded"
     assert report["remaining"] == []
