@@ -10,6 +10,7 @@ from repcompiler.passes.add_among_branches import add_among_branches
 from repcompiler.passes.add_to_all_channels import add_to_all_channels
 from repcompiler.passes.average_pool_to_conv import average_pool_to_conv
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
+from repcompiler.passes.drop_dead_channels import drop_dead_channels
 from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
 from repcompiler.passes.eliminate_identity import eliminate_identity
 from repcompiler.passes.eliminate_reshape import eliminate_reshape
@@ -83,6 +84,7 @@ PASSES: tuple[Pass, ...] = (
     move_pointwise_before_resize,
     move_pointwise_behind_resize,
     move_selection_into_reader,
+    drop_dead_channels,
     merge_sequential_convs,
     merge_space_to_depth_into_conv,
     merge_parallel_branches,

@@ -33,7 +33,7 @@ class TermPattern(Pattern):
     def match_value(self, value: Value, match: Match, scope: Scope) -> Iterator[Match]:
         interior: list[Value] = []
         found = self._unfold(value, scope.graph, HORIZON, interior)
-        if isinstance(found, Expr) and not isinstance(found.op, self.until):
+        if isinstance(found, Expr) and not (isinstance(found.op, self.until) and self.where(found.op)):
             bound = match.bind(self.name, found)
             if bound is not None:
                 yield bound.inside(*interior)
