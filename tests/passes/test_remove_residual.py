@@ -195,6 +195,21 @@ def test_a_shortcut_that_reads_between_the_strides_goes_first(rng):
     assert weights(graph) == [(8 + 16, 4, 3, 3), (8, 8 + 16, 3, 3)]
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_only_channels_that_the_shortcut_reads_and_makes_are_carried(rng, stride):
+    """As of ResNets for small images, whose shortcut has fewer channels than the block makes, and zeros for the rest."""
+    shortcut = random_conv(rng, 4, 8, 1, stride=stride)
+    shortcut.weight[:, 1] = shortcut.weight[:5] = shortcut.bias[:5] = 0.0
+
+    def block(x):
+        x = Relu()(x)
+        return Add(same(rng, 6, 8)(Relu()(same(rng, 4, 6, stride=stride)(x))), shortcut(x))
+
+    graph = build(block, x=IMAGE)
+    check_pass(PASSES, graph)
+    assert weights(graph) == [(6 + 3, 4, 3, 3), (8, 6 + 3, 3, 3)]
+
+
 def test_a_shortcut_that_crops_what_the_layers_lose(rng):
     first, second = random_conv(rng, 4, 6, 3), random_conv(rng, 6, 4, 3)
     crop = random_conv(rng, 4, 4, 1, padding=-2)
