@@ -135,10 +135,6 @@ class InPlaceProxy(fx.Proxy):
         count = _parts(self.node)
         return super().__len__() if count is None else count
 
-    def __iter__(self) -> Iterator[Any]:
-        count = _parts(self.node)
-        return super().__iter__() if count is None else iter([_record(operator.getitem)(self, i) for i in range(count)])
-
 
 def _parts(node: fx.Node) -> int | None:
     """How many parts of its channels a node makes, where its arguments say so: of more than two, chunk may make fewer."""
@@ -178,6 +174,10 @@ class RegionTracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        count = _parts(obj.node)
+        return super().iter(obj) if count is None else iter([_record(operator.getitem)(obj, index) for index in range(count)])
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not computes_weights(m) if is_builtin(m) else has_hooks(m)

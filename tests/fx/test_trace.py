@@ -288,3 +288,37 @@ def test_a_function_that_writes_into_a_list_it_is_given(exactly):
 
     _, report = exactly(Divides())
     assert report.counts() == {"fold_batch_norm": 1}
+
+
+class Parts(nn.Module):
+    """Two parts of the channels, each through a layer of its own."""
+
+    def __init__(self, parted):
+        super().__init__()
+        self.parted, self.layers = parted, nn.ModuleList([nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, padding=1)])
+
+    def forward(self, x):
+        return torch.cat([layer(part) for layer, part in zip(self.layers, self.parted(x), strict=True)], 1)
+
+
+def unpacked(x):
+    first, second = x.split(2, dim=1)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "parted",
+    [
+        lambda x: list(x.chunk(2, 1)),
+        lambda x: torch.chunk(x, chunks=2, dim=1),
+        lambda x: [*torch.split(x, [2, 2], dim=1)],
+        lambda x: list(x.split((2, 2), 1)),
+        unpacked,
+    ],
+)
+def test_parts_of_the_channels_are_traced_through(parted, plain):
+    assert plain(Parts(parted)) == "Conv2d"
+
+
+def test_parts_whose_number_depends_on_the_input_are_traced_around(plain):
+    assert plain(nn.Sequential(Parts(lambda x: list(x.split(2, 1))), *pair())) == "Parts Conv2d"
