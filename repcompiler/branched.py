@@ -55,8 +55,7 @@ class AddedToBranches(RootPattern):
 
 def _bodies(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]]:
     """`value` as a chain on a concatenation, with what is between."""
-    linear = ((region.source, (region,) if region.steps else (), inside) for region, inside in regions(value, scope))
-    for source, body, inside in (*linear, *chains(value, scope)):
+    for source, body, inside in chains(value, scope, linear=True):
         if source.producer is not None and isinstance(source.producer.op, Concat):
             yield source, body, inside
 

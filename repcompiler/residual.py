@@ -74,17 +74,22 @@ class ResidualPattern(RootPattern):
                         yield found.inside(*additions, *inside_body, *inside_skip)
 
 
-def chains(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior]]:
-    """`value` as a chain on ever earlier values, the nearest first, each with the values that lie inside."""
+def chains(value: Value, scope: Scope, linear: bool = False) -> Iterator[tuple[Value, Chain, Interior]]:
+    """`value` as a chain on ever earlier values, the nearest first, each with the values that lie inside.
+
+    `linear`: also without an activation, from `value` itself on.
+    """
     steps: Chain = ()
     interior: Interior = ()
+    if linear:
+        yield value, steps, interior
     while (node := value.producer) is not None and len(steps) < LENGTH:
         found = _step(node, scope)
         if found is None:
             return
         parts, earlier, inside = found
         steps, interior, value = (*parts, *steps), (*interior, value, *inside), earlier
-        if not all(isinstance(part, Region) for part in steps):
+        if linear or not all(isinstance(part, Region) for part in steps):
             yield value, steps, interior
         within = {inner.producer for inner in interior}
         if scope.graph.is_output(value) or any(user not in within for user in value.uses):
