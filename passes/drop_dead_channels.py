@@ -12,29 +12,18 @@ from dataclasses import replace
 import numpy as np
 
 from repcompiler.algebra import constant_response, float64
-from repcompiler.cost import shape_of
-from repcompiler.dead import THROUGH, constants, cut, mixes
+from repcompiler.dead import AroundDeadChannels, constants, cut, dead
 from repcompiler.ir import Expr
 from repcompiler.ops import Conv, Linear
-from repcompiler.pattern import one_of
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
-from repcompiler.term import term
 
 
-@rewrite(one_of(Conv, Linear)(term("y", until=(Conv, Linear), through=THROUGH, where=mixes), name="reader"))
-def drop_dead_channels(y: Expr, reader: Conv | Linear) -> Expr | tuple[()]:
-    numbers = constants(y)
-    apart = reader.groups > 1 if isinstance(reader, Conv) else len(shape_of(y) or ()) != 2
-    if apart or not isinstance(reader.weight, np.ndarray) or len(numbers) != reader.in_channels:
-        return ()
-    padded = isinstance(reader, Conv) and max(map(max, reader.padding), default=0) > 0
-    axes = (0, *range(2, reader.weight.ndim))
-    dead = ~reader.weight.any(axis=axes) | (numbers == 0 if padded else np.isfinite(numbers))
-    if not dead.any():
-        return ()
-    if dead.all():
+@rewrite(AroundDeadChannels("y", "reader"))
+def drop_dead_channels(y: Expr, reader: Conv | Linear) -> Expr:
+    gone, numbers = dead(y, reader), constants(y)
+    if gone.all():
         refuse("every channel is the same everywhere: nothing would be left to compute")
-    kept = np.flatnonzero(~dead).tolist()
-    bias = float64(reader.bias) + constant_response(reader, np.where(np.isfinite(numbers) & dead, numbers, 0.0))
+    kept = np.flatnonzero(~gone).tolist()
+    bias = float64(reader.bias) + constant_response(reader, np.where(gone & np.isfinite(numbers), numbers, 0.0))
     return replace(reader, weight=reader.weight[:, kept], bias=bias)(cut(y, kept))
