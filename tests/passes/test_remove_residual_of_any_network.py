@@ -20,6 +20,7 @@ class Blocks:
     def __init__(self, draw):
         self.draw = draw
         self.rng = np.random.default_rng(draw(st.integers(0, 999)))
+        self.axes, self.masked = self.one(2, 2, 1), self.one(False, False, True)
 
     def one(self, *choices):
         return self.draw(st.sampled_from(choices))
@@ -34,12 +35,17 @@ class Blocks:
         groups = self.one(1, gcd(inputs, outputs), gcd(inputs, outputs, 2))
         reach = dilation * (kernel - 1)
         attributes = {"stride": stride, "padding": reach // 2, "dilation": dilation, "bias": self.one(True, False)}
-        y = random_conv(self.rng, inputs, outputs, kernel, groups=groups, **attributes)(x)
-        return random_batch_norm(self.rng, outputs)(y) if self.one(True, False) else y
+        conv = random_conv(self.rng, inputs, outputs, (kernel,) * self.axes, groups=groups, **attributes)
+        if self.masked:
+            conv.weight[self.rng.random(outputs) < 0.3] = conv.weight[:, self.rng.random(conv.weight.shape[1]) < 0.3] = 0.0
+        return random_batch_norm(self.rng, outputs)(conv(x)) if self.one(True, False) else conv(x)
+
+    def pointwise(self, x, inputs, outputs, stride=1):
+        return random_conv(self.rng, inputs, outputs, (1,) * self.axes, stride=stride)(x)
 
     def gated(self, x, channels):
-        reduced = Relu()(random_conv(self.rng, channels, 2, 1)(GlobalAvgPool()(x)))
-        gate = self.one(Sigmoid(), HardSigmoid(1 / 6, 0.5))(random_conv(self.rng, 2, channels, 1)(reduced))
+        reduced = Relu()(self.pointwise(GlobalAvgPool()(x), channels, 2))
+        gate = self.one(Sigmoid(), HardSigmoid(1 / 6, 0.5))(self.pointwise(reduced, 2, channels))
         return Mul()(x, gate)
 
     def chain(self, x, inputs, outputs, depth, stride=1):
@@ -72,7 +78,7 @@ class Blocks:
         if kind == "sliced":
             return self.sliced(self.chain(x, channels, channels, depth), x, channels)
         if kind == "strided":
-            return Add(self.chain(x, channels, channels, 0, 2), random_conv(self.rng, channels, channels, 1, stride=2)(x))
+            return Add(self.chain(x, channels, channels, 0, 2), self.pointwise(x, channels, channels, 2))
         if kind == "pre-activation":
             normal = self.activation(random_batch_norm(self.rng, channels)(x), channels)
             return Add(self.chain(normal, channels, channels, depth), x)
@@ -90,4 +96,4 @@ def test_any_network_of_blocks_computes_what_it_did(data):
     def network(x):
         return blocks.block(blocks.block(first(x), 4, depth, inside=False), 4, 0, inside=False)
 
-    check_pass(PASSES, build(network, x=(None, 4, None, None)))
+    check_pass(PASSES, build(network, x=(None, 4, *((None,) * blocks.axes))))
