@@ -5,7 +5,9 @@ import pytest
 
 from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
+from repcompiler.explain import explain
 from repcompiler.ops import (
+    AvgPool,
     Clip,
     ClipChannels,
     Conv,
@@ -13,9 +15,11 @@ from repcompiler.ops import (
     Identity,
     MaxPool,
     Mul,
+    Pad,
     PRelu,
     Relu,
     Sigmoid,
+    Subsample,
     Sum,
 )
 from repcompiler.passes import PASSES
@@ -298,10 +302,38 @@ def test_slopes_of_the_wrong_axis_are_refused(rng):
     assert not [step for step in log.steps if step.rule == "remove_residual"]
 
 
-def test_maximum_is_no_activation(rng):
+def test_nothing_passes_a_maximum_of_several_pixels(rng):
     pool = MaxPool((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     graph = build(lambda x: Add(same(rng, 6, 4)(Relu()(pool(same(rng, 4, 6)(x)))), x), x=IMAGE)
-    assert not check_pass(RULES, graph).steps
+    log = check_pass(PASSES, graph)
+    assert not log.steps
+    (line,) = explain(graph, log.declined)
+    assert line.reason == "the skip connection crosses 'maxpool1' (MaxPool)"
+
+
+AVERAGE = AvgPool((3, 3), (2, 2), ((1, 1), (1, 1)), 9)
+CROP = ((-1, -1), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("inner", "shortcut"),
+    [
+        (AVERAGE, {"stride": 2}),
+        (Subsample((2, 2)), {"stride": 2}),
+        (Pad(((1, 1),) * 2), {"padding": 1}),
+        (Pad(CROP), {"padding": CROP}),
+    ],
+)
+def test_average_pools_strides_and_frames_inside_a_block(rng, inner, shortcut):
+    """Of the reserved channels a pool takes the pixel in the middle."""
+
+    def block(x):
+        hidden = inner(Gated("silu")(same(rng, 4, 6)(x)))
+        return Add(same(rng, 6, 4)(Relu()(same(rng, 6, 6)(hidden))), random_conv(rng, 4, 4, 1, **shortcut)(x))
+
+    graph = build(block, x=(None, 4, 9, 8))
+    check_pass(PASSES, graph)
+    assert not any(isinstance(node.op, (Sum, AvgPool)) for node in graph.nodes)
 
 
 def test_a_layer_that_others_read_stays(rng):
