@@ -57,6 +57,8 @@ class Explanation:
             elif found := self._refusal(node, lambda inside: any(map(_is_linear, inside))):
                 nearest = max(filter(_is_linear, self._inside(found)), key=self.order.__getitem__)
                 yield self._line(node, [nearest], *self._told(found))
+            elif isinstance(node.op, ops.Sum) and (told := self._skip(node, None)):
+                yield self._line(node, [], *told)
 
     def _line(self, node: Node, before: Sequence[Node], reason: str, rule: str = "") -> Remaining:
         after = tuple((producer.output.label, str(producer.op)) for producer in before)
@@ -130,13 +132,20 @@ class Explanation:
         if len(starts) == 1:
             shared = (self._shared(value) for chain in chains for value in chain[:-1])
             return next(filter(None, shared), "no pass in use merges its branches"), ""
+        if told := self._skip(node, refusal):
+            return told
+        return f"its branches start at different values: {listed(list(map(_made, starts)))}", ""
+
+    def _skip(self, node: Node, refusal: Declined | None) -> tuple[str, str] | None:
+        """What a branch crosses that skips something, and why it is not carried through."""
+        starts = dict.fromkeys(self._chain(value)[-1] for value in node.inputs)
         for start, end in permutations(starts, 2):
             if self._leads(start, end):
                 branch = "the skip connection" if isinstance(node.op, ops.Sum) else "a branch"
                 carried, rule = self._told(refusal) if refusal is not None else ("", "")
                 tail = f"; carried through, {carried}" if carried else ""
                 return f"{branch} crosses {_made(self._fence(start, end))}{tail}", rule
-        return f"its branches start at different values: {listed(list(map(_made, starts)))}", ""
+        return None
 
     def _chain(self, value: Value) -> list[Value]:
         """`value`, and what it is linear in, back to a join or to what is not linear."""

@@ -98,6 +98,10 @@ REASONS = {
         residual,
         "'y' (Add) after 'conv2' (Conv 4->4 3x3): the skip connection crosses 'relu1' (Relu)",
     ),
+    "skip connection from activation to activation": (
+        lambda x: ADD(Clip(0.0, 6.0)(relu(conv(4, 4, 1)(x))), x),
+        "'y' (Add): the skip connection crosses 'relu1' (Relu)",
+    ),
     "branch across an activation": (
         gated,
         "'y' (Concat) after 'conv3' (Conv 4->4 3x3): a branch crosses 'relu2' (Relu)",
