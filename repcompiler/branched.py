@@ -61,10 +61,10 @@ def _bodies(value: Value, scope: Scope) -> Iterator[tuple[Value, Chain, Interior
 
 
 def have_same_extents(value: Value, x: Value) -> bool:
-    """Whether two values certainly have as many pixels as each other along each axis, whenever the graph runs."""
-    stated = None if value.shape is None or x.shape is None else (value.shape[2:], x.shape[2:])
-    if stated is not None and stated[0] == stated[1] and None not in stated[0]:
-        return value.rank == x.rank
+    """Whether two values certainly have as many images and pixels as each other along each axis, whenever the graph runs."""
+    stated = [shape and (shape[0], *shape[2:]) for shape in (value.shape, x.shape)]
+    if stated[0] and stated[0] == stated[1] and None not in stated[0]:
+        return True
     return not _ways(value, HORIZON).isdisjoint(_ways(x, HORIZON))
 
 

@@ -90,9 +90,14 @@ def test_parts_of_one_value_and_a_pool_that_moves_no_pixel(rng):
 
 
 def test_maps_that_may_be_of_other_extents_stay(rng):
-    """A sum spreads what is one pixel over the other term; a concatenation does not."""
-    graph = build(lambda x, z: Add(random_conv(rng, 5, 4, 1)(inception(rng, x)), z), x=IMAGE, z=IMAGE)
-    assert not check_pass(RULES, graph).steps
+    """A sum spreads one pixel, or one image, over the other term; a concatenation does not."""
+
+    def steps(x, z):
+        graph = build(lambda x, z: Add(random_conv(rng, 5, 4, 1)(inception(rng, x)), z), x=x, z=z)
+        return len(check_pass(RULES, graph).steps)
+
+    assert steps(IMAGE, IMAGE) == steps((None, 4, 5, 6), (None, 4, 5, 6)) == steps((2, 4, 5, 6), (1, 4, 5, 6)) == 0
+    assert steps((2, 4, 5, 6), (2, 4, 5, 6)) == 1
 
 
 def test_maps_that_lost_as_many_pixels_are_joined(rng):
