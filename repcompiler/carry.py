@@ -19,7 +19,7 @@ from functools import reduce
 
 import numpy as np
 
-from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate
+from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate, regroup
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import ClipChannels, Concat, Conv, Identity, Linear, Op, Padding, PRelu
 from repcompiler.passing import Activation, Gate, Passing, passing, rearranged

@@ -12,7 +12,7 @@ import numpy as np
 
 from repcompiler.ir import Expr, Node, Value
 from repcompiler.linear_part import MOVES, linear_part, rounded, stand_ins, sum_length
-from repcompiler.ops import Conv, ConvTranspose, Linear, Op, Sum
+from repcompiler.ops import Concat, Conv, ConvTranspose, Linear, Op, Sum
 from repcompiler.pattern import Match
 from repcompiler.probe_images import Images, blocks, images, impulses, middle, units
 from repcompiler.program import Key, Program
@@ -52,8 +52,9 @@ class Block:
     """What `match` found at `root`, and the `term` to take its place; `part` is what is new of it."""
 
     def __init__(self, root: Node, match: Match, part: Expr | Value, term: Expr | Value) -> None:
+        read = {*_leaves(term), *_leaves(part)}
         captured = {value for capture in match.captures.values() for value in _leaves(capture)}
-        given = captured.union(match.rest)
+        given = _apart(captured, read).union(match.rest)
         self.before, self.after = Program.of(root.output, given), Program.of(term, given)
         self.new = Program.of(part, given)
         self.rest = [value for value in dict.fromkeys(match.rest) if value not in (*captured, *self.new.sources)]
@@ -197,8 +198,16 @@ def longest(program: Program, basis: bool) -> int:
     return found.get(program.result, 0)
 
 
+def _apart(captured: set[Value], read: set[Value]) -> set[Value]:
+    """Values to start from, of which none is computed from another: what a concatenation joins goes before the joined."""
+    below = {value for value in captured - read if value.producer is not None and read.intersection(value.producer.inputs)}
+    given = (captured | read) - below
+    joined = {value for value in given if value.producer is not None and isinstance(value.producer.op, Concat)}
+    return given - {value for value in joined if value.producer is not None and given.intersection(value.producer.inputs)}
+
+
 def _leaves(captured: Any) -> Iterable[Value]:
-    """The values that a capture reads."""
+    """The values that a capture or an expression reads."""
     if isinstance(captured, Value):
         yield captured
     elif isinstance(captured, Expr):

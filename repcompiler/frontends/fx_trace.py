@@ -132,22 +132,6 @@ class InPlaceProxy(fx.Proxy):
     """
 
     def __len__(self) -> int:
-        count = _parts(self.node)
-        return super().__len__() if count is None else count
-
-
-def _parts(node: fx.Node) -> int | None:
-    """How many parts of its channels a node makes, where its arguments say so: of more than two, chunk may make fewer."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if node.op not in ("call_method", "call_function") or name not in ("chunk", "split"):
-        return None
-    given = dict(zip(("self", "parts", "dim"), node.args, strict=False)) | node.kwargs
-    parts = [given[key] for key in ("parts", "chunks", "split_size", "split_size_or_sections") if key in given]
-    if given.get("dim") != 1 or not parts:
-        return None
-    return len(parts[0]) if isinstance(parts[0], (list, tuple)) else 2 if (name, parts[0]) == ("chunk", 2) else None
-
-    def __len__(self) -> int:
         count = parts_of(self.node)
         return super().__len__() if count is None else count
 
@@ -174,10 +158,6 @@ class RegionTracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        count = _parts(obj.node)
-        return super().iter(obj) if count is None else iter([_record(operator.getitem)(obj, index) for index in range(count)])
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not computes_weights(m) if is_builtin(m) else has_hooks(m)
