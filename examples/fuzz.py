@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from hashlib import sha256
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,12 @@ def sweep(graphs: int, jobs: int) -> None:
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     ROWS.parent.mkdir(exist_ok=True)
-    with Progress(*columns) as progress, ROWS.open("a") as file, ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Progress(*columns) as progress, ROWS.open("a") as file:
         task, found = progress.add_task("0 findings", total=len(missing)), 0
-        for chunk in pool.map(verdicts, chunks):
-            for row in chunk:
+        try:
+            for row in chain.from_iterable(pool.map(verdicts, chunks)):
                 print(json.dumps({**row, "generator": generator, "compiler": compiler}), file=file, flush=True)
                 for kind, what in row["findings"]:
                     progress.console.print(
@@ -117,6 +120,10 @@ def sweep(graphs: int, jobs: int) -> None:
                     )
                 found += bool(row["findings"])
                 progress.update(task, description=f"{found} findings", advance=1)
+        except KeyboardInterrupt:
+            progress.console.print("stopped; what is done is kept")
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def show(seed: int) -> bool:

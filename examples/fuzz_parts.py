@@ -34,7 +34,8 @@ def resize(d: Draw, x: int) -> int:
     if not 3 <= rank <= 5:
         raise DeadEnd
     mode, factor = d.pick("nearest", "linear"), d.pick(2.0, 2.0, 1.5, 3.0, 0.5, 1.0)
-    return d.step("resize", x, mode=mode, scales=(factor,) * (rank - 2), rank=rank, stated=factor != 1.5)
+    stated = all((factor * size).is_integer() for size in d.spatial(x))
+    return d.step("resize", x, mode=mode, scales=(factor,) * (rank - 2), rank=rank, stated=stated)
 
 
 def space_to_depth(d: Draw, x: int) -> int:
