@@ -140,9 +140,12 @@ def _reserving(
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
             within = image(_mapped(activation), [both]) if how.odd_part else inside
             held = Reserved(other.out_channels, how.odd_part, within)
-        wide = _mapped(how.widened(conv.out_channels, held.channels))
-        if isinstance(wide, (ClipChannels, PRelu)) and not conv.stride and x.rank != 2:
-            refuse(f"{wide.kind} has a constant a channel of axis 1, not of the last")
+        wide = how.widened(conv.out_channels, held.channels)
+        of_tokens = not conv.stride and x.rank != 2
+        if of_tokens and isinstance(wide, Gate):
+            refuse("the gate weighs the channels of axis 1, not those of the last")
+        if of_tokens and isinstance(_mapped(wide), (ClipChannels, PRelu)):
+            refuse(f"{_mapped(wide).kind} has a constant a channel of axis 1, not of the last")
         yield other, how
     yield recoded(samples[-1], held.pair, False), None
 

@@ -22,7 +22,7 @@ from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.rewriter import Rewriter
-from repcompiler.testing import build, check_pass, opaque, random_conv
+from repcompiler.testing import build, check_pass, opaque, random_conv, random_linear
 
 IMAGE = (None, 4, None, None)
 RULES = [remove_residual, identity_to_dirac, batch_norm_to_conv, linear_to_conv]
@@ -120,3 +120,17 @@ def test_zeros_that_a_layer_pads_with_are_carried_too(rng):
 
     log = check_pass(RULES, build(block, x=IMAGE))
     assert [step.rule for step in log.steps] == ["remove_residual"]
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_gate_of_channels_behind_a_layer_of_the_last_axis_is_refused(rng, channels):
+    """Seed 40702 of the fuzzer: what is carried would be beside the last axis, and the gate weighs axis 1."""
+
+    def block(x):
+        hidden = random_linear(rng, 6, 6)(x)
+        gate = Sigmoid()(random_conv(rng, channels, channels, (1,))(GlobalAvgPool()(hidden)))
+        return Add(Mul()(hidden, gate), x)
+
+    log = check_pass(RULES, build(block, x=(2, channels, 6)))
+    assert not log.steps
+    assert "the gate weighs the channels of axis 1, not those of the last" in [declined.reason for declined in log.declined]
