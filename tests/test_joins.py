@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from repcompiler.cost import OBJECTIVES
-from repcompiler.ops import Conv, Sum
+from repcompiler.ops import Concat, Conv, Sum
 from repcompiler.passes import PASSES
 from repcompiler.rewriter import Rewriter
-from repcompiler.testing import build, check_pass, random_conv, relu
+from repcompiler.testing import build, check_pass, random_conv, random_linear, relu
 
 rng = np.random.default_rng(0)
 IMAGE = (1, 4, None, None)
@@ -59,3 +59,11 @@ def test_branches_that_are_cheaper_apart_stay_apart_however_many():
     check_pass(PASSES, graph, "macs")
     assert sum(isinstance(node.op, Conv) for node in graph.nodes) == 2
     assert "Conv 4->4 7x7 g4" in kinds(graph)
+
+
+def test_layers_of_tokens_that_are_concatenated_side_by_side_are_no_region():
+    first, second, reader = random_linear(rng, 5, 5), random_linear(rng, 5, 5), random_linear(rng, 5, 4)
+    graph = build(lambda x: reader(Concat()(first(x), second(x))), x=(None, 3, 5))
+    log = check_pass(PASSES, graph)
+    assert not log.steps
+    assert "it concatenates along another axis than the last" in [declined.reason for declined in log.declined]
