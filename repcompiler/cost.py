@@ -114,9 +114,9 @@ def params(op: Op) -> int:
 
 
 def stored(op: Op) -> int:
-    """Numbers that the document keeps of `op`: `params`, but for a bias of zeros, which is not written."""
-    unwritten = op.shift if isinstance(op, Scale) else op.bias if isinstance(op, BIASED) else None
-    return params(op) - (prod(unwritten.shape) if unwritten is not None and known_zero(unwritten) else 0)
+    """Numbers that the document keeps of `op`: `params`, but for a bias of zeros or a scale of ones, which are not written."""
+    unwritten = [op.bias] if isinstance(op, BIASED) else [op.shift, op.scale - 1.0] if isinstance(op, Scale) else []
+    return params(op) - sum(prod(array.shape) for array in unwritten if known_zero(array))
 
 
 def launches(op: Op, output: Shape | None = None) -> int:

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repcompiler.cost import NOMINAL, OBJECTIVES, extents, launches, macs, params
 from repcompiler.ir import Node
-from repcompiler.ops import AvgPool, Constant, DynamicConv, Identity, Pad, Reshape, Subsample, Sum
+from repcompiler.ops import AvgPool, Constant, DynamicConv, Identity, Pad, Reshape, Scale, Subsample, Sum
 from repcompiler.testing import (
     build,
     random_batch_norm,
@@ -64,10 +64,11 @@ def test_params_are_the_numbers_an_operation_stores(rng):
 
 
 def test_params_that_an_objective_counts_are_written_a_bias_of_zeros_is_not(rng):
-    """Seed 471 of the fuzzer: a branch merged into experts gives their bank a bias, as large as one of them."""
+    """Seeds 471 and 50346 of the fuzzer: a branch merged into experts gives their bank a bias; x - c, less x, is 0 x - c."""
     cost = OBJECTIVES["params"].of_op
     assert cost(random_conv(rng, 4, 8, 3), [], None) - cost(random_conv(rng, 4, 8, 3, bias=False), [], None) == 8
     assert cost(random_linear(rng, 3, 81, bias=False), [], None) == 243
+    assert [cost(Scale(t, s), [], None) for t in (np.ones(1), np.zeros(1)) for s in (np.zeros(4), np.ones(4))] == [0, 4, 1, 5]
 
 
 def test_launches_are_the_operations_of_a_document(rng):

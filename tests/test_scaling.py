@@ -21,12 +21,14 @@ from repcompiler.ops import (
     Reshape,
     Resize,
     Scale,
+    Sigmoid,
     Select,
     Subsample,
     Sum,
     Transpose,
 )
 from repcompiler.refusal import Refusal
+from repcompiler.scaling import passes
 from repcompiler.scaling_absorb import absorb
 from repcompiler.scaling_release import release
 from repcompiler.testing import (
@@ -184,6 +186,11 @@ def groupings(draw, factors):
     """A shape behind the batch: the product of each run of neighbouring factors."""
     cuts = sorted(draw(st.sets(st.integers(1, len(factors) - 1))))
     return tuple(prod(factors[start:stop]) for start, stop in zip([0, *cuts], [*cuts, len(factors)], strict=True))
+
+
+def test_what_is_not_known_to_pass_a_scale_does_not():
+    with pytest.raises(Refusal, match="a scale does not pass Sigmoid"):
+        passes(Sigmoid(), Scale(np.ones(4), np.zeros(4)), 1)
 
 
 @law
