@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from repcompiler.ops import (
     Sum,
 )
 from repcompiler.passes import PASSES
-from repcompiler.testing import build, check_pass, random_batch_norm, random_conv
+from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, random_linear
 
 Add = Sum((1, 1))
 
@@ -67,3 +68,17 @@ def test_any_block_becomes_one_chain_or_stays(block):
     if any(step.rule == "remove_residual" for step in log.steps):
         assert not any(isinstance(node.op, (Sum, Linear)) for node in graph.nodes)
     assert not any(isinstance(node.op, BatchNorm) and node.op.channels != 4 for node in graph.nodes)
+
+
+LAST, PIXELS = random_linear(np.random.default_rng(0), 4, 4), random_conv(np.random.default_rng(0), 4, 4, (3,), padding=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "shortcut"), [(LAST, PIXELS, None), (PIXELS, LAST, None), (PIXELS, PIXELS, LAST), (LAST, LAST, PIXELS)]
+)
+def test_layers_of_the_last_axis_and_of_the_channels_carry_nothing_for_each_other(first, last, shortcut):
+    """Where there are as many pixels as channels, the shapes fit."""
+    graph = build(lambda x: Add(last(Relu()(first(x))), x if shortcut is None else shortcut(x)), x=(None, 4, 4))
+    log = check_pass(PASSES, graph)
+    assert not log.steps
+    assert "one acts on the channels, the other on the last axis" in [declined.reason for declined in log.declined]
