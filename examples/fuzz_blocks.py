@@ -141,6 +141,15 @@ def control_flow(d: Draw, x: int) -> int:
     return d.step("loop", first, y, factor=factor, trips=2)
 
 
+def transition(d: Draw, x: int) -> int:
+    """DenseNet's: a pointwise layer, and what makes the image smaller."""
+    y, axes = d.pointwise(x), len(d.spatial(x))
+    if d.chance(0.5):
+        windows = {"kernel": (2,) * axes, "stride": (2,) * axes, "pads": ((0, 0),) * axes}
+        return d.step("avg_pool", y, count_include_pad=True, ceil_mode=False, **windows)
+    return d.step("resize", y, mode=d.pick("nearest", "linear"), scales=(0.5,) * axes, rank=axes + 2, stated=False)
+
+
 def framed(d: Draw, x: int) -> int:
     """ECBSR, DBB: a pointwise layer in a frame of what it makes of zero, then a convolution or a pooling without padding."""
     y = d.pointwise(x)
@@ -190,7 +199,7 @@ BLOCKS: tuple[Block, ...] = (
     *(anything,) * 3,
     *(residual,) * 3,
     *(parts,) * 3,
-    *(partly_added, gate, mixture, experts, upsampled, framed) * 2,
+    *(partly_added, gate, mixture, experts, upsampled, framed, transition) * 2,
     *(around,) * 3,
     *(flattened, tokens, reshapes, control_flow, broadcast, twice, last_axis),
 )
