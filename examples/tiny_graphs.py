@@ -141,6 +141,21 @@ CASES: dict[str, Case] = {
         "Conv",
     ),
     "space to depth, 1x1": Case("s = SpaceToDepth <blocksize=2> (x)  y = Conv(s, a_6x16x1x1, b_6)", "Conv", "N,4,8,10"),
+    "strided slices, concat, 3x3": Case(
+        "t = Slice(x, [0], [99], [2], [2])  b = Slice(x, [1], [99], [2], [2])  c = Slice(t, [0], [99], [3], [2])"
+        "  d = Slice(b, [0], [99], [3], [2])  e = Slice(t, [1], [99], [3], [2])  f = Slice(b, [1], [99], [3], [2])"
+        "  s = Concat <axis=1> (c, d, e, f)  y = Conv <[P]> (s, a_6x16x3x3, b_6)",
+        "Conv",
+        "N,4,8,10",
+    ),
+    "transpose, MatMul, transpose, BN": Case(
+        "t = Transpose <perm=[0,2,3,1]> (x)  m = MatMul(t, a_4x6)  b = Add(m, b_6)  s = Transpose <perm=[0,3,1,2]> (b)"
+        "  y = BN(s, n_6)",
+        "Conv",
+    ),
+    "LeakyRelu of slope one, between 1x1": Case(
+        "a = Conv(x, a_6x4x1x1, b_6)  l = LeakyRelu <alpha=1.0> (a)  y = Conv(l, c_5x6x1x1, d_5)", "Conv"
+    ),
     # side by side
     "3x3 + 1x1": Case("a = Conv <[P]> (x, a_5x4x3x3, b_5)  b = Conv(x, c_5x4x1x1, d_5)  y = Add(a, b)", "Conv"),
     "3x3 + 1x3 + 3x1": Case(
@@ -179,6 +194,13 @@ CASES: dict[str, Case] = {
     "concat of convs, 1x1": Case(
         "a = Conv <[P]> (x, a_5x4x3x3, b_5)  b = Conv(x, c_3x4x1x1, d_3)  c = Concat <axis=1> (a, b)  y = Conv(c, e_4x8x1x1)",
         "Conv",
+    ),
+    "concat of convs on two inputs, 1x1": Case(
+        "a = Conv(x, a_8x4x1x1, b_8)  b = Conv <[P]> (z, b_8x3x3x3)  c = Concat <axis=1> (a, b)  y = Conv(c, e_5x16x1x1)",
+        "Conv Conv Add",
+        z="N,3,9,11",
+        numbers=160,
+        objective="params",
     ),
     "split, convs, concat": Case(
         "u, v = Split <axis=1> (x, [2,2])  a = Conv <[P]> (u, a_2x2x3x3, b_2)  b = Conv <[P]> (v, c_2x2x3x3, d_2)"

@@ -10,7 +10,7 @@ import pytest
 
 import repcompiler
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.ops import Clip, MaxPool, Opaque, PRelu, Relu, Resize, SpaceToDepth, Subsample
+from repcompiler.ops import Clip, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Scale, SpaceToDepth, Subsample
 
 
 def case(name, body, kind, **options):
@@ -46,6 +46,8 @@ def lifts(model, check):
     case("Clip by bounds that cross", "y = Clip(x, 0.5, -0.5)", Clip),
     case("LeakyRelu", "y = LeakyRelu<alpha=0.3>(x)", PRelu),
     case("LeakyRelu with a negative slope", "y = LeakyRelu<alpha=-0.3>(x)", PRelu),
+    case("LeakyRelu of slope one", "y = LeakyRelu<alpha=1.0>(x)", Identity),
+    case("Neg", "y = Neg(x)", Scale),
     case("PRelu with one slope", "y = PRelu(x, k_1)", PRelu),
     case("PRelu with one scalar slope", "y = PRelu(x, k_scalar)", PRelu),
     case("PRelu by channel", "y = PRelu(x, k_4x1x1)", PRelu),
