@@ -104,7 +104,10 @@ def last_step(
         return step, node.inputs[0], ()
     if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
         return None
+    branches: list[dict[Value, tuple[Region, Interior]]] = []
     for share in (True,) if shared else (False, True):
+        if branches and not any(_goes_on(branch, scope) for branch in branches):
+            return None
         branches = [{part.source: (part, inside) for part, inside in regions(v, scope, horizon, share)} for v in node.inputs]
         common = next((source for source in branches[0] if all(source in branch for branch in branches)), None)
         if common is None:
@@ -114,6 +117,12 @@ def last_step(
         if shared or all(is_read_within(value, interior, scope, node) for value in interior):
             return Join(node.op, tuple(region for region, _ in chosen)), common, interior
     return None
+
+
+def _goes_on(branch: dict[Value, tuple[Region, Interior]], scope: Scope) -> bool:
+    """Whether a branch, found as far as nothing else reads what lies inside, would go on from there."""
+    node = next(reversed(branch)).producer
+    return node is not None and (scope.step(node) is not None or isinstance(node.op, (Sum, Concat)))
 
 
 def is_read_within(value: Value, interior: Interior, scope: Scope, root: Node | None = None) -> bool:
