@@ -132,6 +132,7 @@ class Graph:
         """Values whose readers now read another one: their producer was an identity."""
         self.let_go: Callable[[Node], None] = lambda node: None
         """Told when the weights of a node are not looked at any more, for now: they may be large, and lie in a file."""
+        self._handed_out: dict[Value, None] = {}
         self._fresh = 0
 
     def add(
@@ -153,7 +154,9 @@ class Graph:
 
     def is_output(self, value: Value) -> bool:
         """Whether the graph hands this value out."""
-        return any(value is output for output in self.outputs)
+        if len(self._handed_out) != len(self.outputs):  # they are listed first, and then stay
+            self._handed_out = dict.fromkeys(self.outputs)
+        return value in self._handed_out
 
     def is_private(self, value: Value) -> bool:
         """Whether exactly one operand of one node reads this value, and nothing outside the graph does."""

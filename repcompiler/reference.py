@@ -52,6 +52,8 @@ class Reference:
         self.samples: list[Sample] = []
         self.skipped = skipped
         """Why there are no samples, if so."""
+        self.endless = False
+        """Whether the source takes too long."""
         if skipped:
             return
         for feeds in source.examples() if given else ():
@@ -121,6 +123,7 @@ class Reference:
             raise
         except Exception as error:  # a runtime may raise anything
             self.skipped = f"the source does not run: {_first_line(error)}"
+            self.endless = isinstance(error, TimeoutError)
             return False
         return True
 
@@ -133,6 +136,8 @@ class Reference:
                 except (ValueError, MemoryError):
                     self.skipped = "its inputs are too large"
                     continue
+                if self.endless:
+                    return
                 if self._sample(feeds):
                     if thorough and sizes is ODD:
                         self._structured(feeds)

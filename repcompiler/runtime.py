@@ -19,7 +19,7 @@ NDArray = np.ndarray[Any, Any]
 Types = tuple[tuple[str, tuple[int | None, ...]], ...]
 """(dtype name, shape) of each array."""
 
-SECONDS = 120.0
+SECONDS = 20.0
 """A run that takes longer is stopped: a model may loop for ever."""
 MEMORY = 2**31
 """Bytes that single nodes may take: a few numbers may say that a tensor has terabytes."""
@@ -66,7 +66,7 @@ class Watch:
         self.thread: Thread | None = None
 
     def run(self, session: Any, feeds: Mapping[str, NDArray]) -> list[Any]:
-        """The results of a session.  Raises what the runtime raises."""
+        """The results of a session.  Raises what the runtime raises, and TimeoutError."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()
@@ -78,6 +78,10 @@ class Watch:
             self.thread.start()
         try:
             return list(session.run(None, dict(feeds), options))
+        except Exception as error:
+            if options.terminate:
+                raise TimeoutError(f"a run takes longer than {SECONDS:g} seconds") from error
+            raise
         finally:
             del self.running[id(options)]
 
@@ -103,6 +107,8 @@ class NodeRuntime:
         self.model = model
         self.sessions: dict[tuple[onnx_ir.Node, Types], Any] = {}
         """The latest ones."""
+        self.endless: set[onnx_ir.Node] = set()
+        """What took too long."""
         self.narrowed = False
         """Whether a node was run in float32 that was asked for in float64."""
 
@@ -111,8 +117,13 @@ class NodeRuntime:
 
         In the arrays' own precision where the runtime has such a kernel, otherwise through float32.
         """
+        if node in self.endless:
+            raise TimeoutError("it takes too long")
         try:
             return self._run(node, arrays)
+        except TimeoutError:
+            self.endless.add(node)
+            raise
         except Exception:
             if not any(array.dtype == np.float64 for array in arrays):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from repcompiler import onnx_wire
 from repcompiler.errors import ModelError
+from repcompiler.frontends.onnx_sizes import bodies, check_sizes
 
 LARGEST = 2**60
 """Numbers of a tensor: their bytes can still be counted in 64 bits."""
@@ -107,12 +108,10 @@ def _check(proto: onnx.ModelProto) -> onnx_ir.Model:
         raise ModelError("not an ONNX model, or cut short: it has no operator set or no graph")
     if proto.training_info:
         raise ModelError("it carries training_info, which would be lost: remove that first")
-    nodes = len(_nodes(proto)) + sum(len(body.node) for body in _bodies(_nodes(proto)))
-    if nodes > onnx_wire.NODES:
-        raise ModelError(onnx_wire.TOO_MANY.format(nodes))
+    check_sizes(proto)
     for tensor in (*proto.graph.initializer, *_inner_tensors(proto)):
         _check_tensor(tensor)
-    if any(graph.sparse_initializer for graph in (proto.graph, *_bodies(_nodes(proto)))):
+    if any(graph.sparse_initializer for graph in (proto.graph, *bodies(_nodes(proto)))):
         raise ModelError("sparse initializers are not supported: make them dense first")
     if any(function.domain in ("", "ai.onnx") for function in proto.functions):
         raise ModelError("a local function takes the place of a standard operator, which is not supported: rename it")
@@ -142,19 +141,10 @@ def _nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
 
 
-def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    """Every graph inside these nodes, however deep."""
-    for node in nodes:
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield body
-                yield from _bodies(body.node)
-
-
 def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor but the main graph's initializers: those of its bodies, and those in attributes."""
     nodes = _nodes(proto)
-    for body in _bodies(_nodes(proto)):
+    for body in bodies(_nodes(proto)):
         yield from body.initializer
         nodes += body.node
     for attribute in (attribute for node in nodes for attribute in node.attribute):
@@ -185,13 +175,14 @@ def _check_external_data(tensor: onnx.TensorProto, folder: Path) -> None:
     data = f"external data '{entries.get('location', '')}' of '{tensor.name}'"
     try:
         file = (folder / entries["location"]).resolve()
+        is_there = file.is_file()
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
         needed = math.ceil(math.prod(tensor.dims) * onnx_ir.DataType(tensor.data_type).bitwidth / 8)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise ModelError(f"{data} is not described correctly ({_first_line(error)})") from error
     if not file.is_relative_to(folder.resolve()):
         raise ModelError(f"{data} lies outside the model's folder")
-    if not file.is_file():
+    if not is_there:
         raise ModelError(f"{data} is missing")
     if offset < 0 or length not in (0, needed) or offset + needed > file.stat().st_size:
         raise ModelError(f"{data} is cut short, or not of the size that its shape says")

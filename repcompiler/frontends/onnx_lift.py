@@ -75,7 +75,7 @@ class Lift:
         self.inferred = inferred
         self.operators = operators
         self.follow = follow
-        self.named = {dim for value in model.graph.inputs for dim in shape_of(value.shape or ()) if dim is not None}
+        self.named = {dim for value in model.graph.inputs for dim in shape_of(value.shape or ()) if isinstance(dim, str)}
         """Extents that the user has named."""
         self.extents: dict[Value, NDArray] = {}
         """Shapes that the model computes, element by element: numbers, symbols, None."""

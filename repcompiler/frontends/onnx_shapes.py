@@ -17,7 +17,6 @@ import onnx_ir
 
 from repcompiler.ir import Dim, Shape, Value
 from repcompiler.ops import Op, Opaque
-from repcompiler.refusal import Refusal
 from repcompiler.runtime import bodies_of
 
 UNDEFINED = "undefined"
@@ -60,7 +59,7 @@ def _infer(node: onnx_ir.Node, opset: int, shapes: Mapping[Value, Shape | None])
         data = {value.name: array for value in shapes if (array := _small(value)) is not None}
         proto, opsets = onnx_ir.serde.serialize_node(node), [onnx.helper.make_opsetid("", opset)]
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)
-    except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, Refusal):  # it needs to know more
+    except Exception:  # it needs to know more, or the node is not as it should be
         return [None for _ in node.outputs]
     return [_shape(found[value.name]) if value.name in found else None for value in node.outputs]
 
