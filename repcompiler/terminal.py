@@ -63,7 +63,7 @@ class Terminal:
         if report.timing is not None:
             self._line(str(report.timing), "yellow" if report.timing.slower else "green")
         if after:
-            self._line(f"written: {after[-1]}")
+            self._line(f"written: {after[-1]}" + "".join(f", its weights beside it: {file}" for file in after[:-1]))
 
     def show_verdict(self, result: VerifyResult) -> None:
         """How two models compare: the figures of each output, the probes, where they part, the verdict last."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import current_thread, main_thread
 
 import numpy as np
 import onnx_ir
@@ -115,15 +116,22 @@ def _tensor(value: onnx_ir.Value) -> onnx_wire.Tensor:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Signals wait: weights and model go together."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Signals to end wait: weights and model go together."""
+    if current_thread() is not main_thread():  # which is where signals are handled
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    waiting: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in before.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, lambda number, frame: waiting.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in ours:
+            signal.signal(number, before[number])
+        for waited in waiting[:1]:
+            signal.raise_signal(waited)
 
 
 @contextmanager

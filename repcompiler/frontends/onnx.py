@@ -65,10 +65,14 @@ class OnnxDocument:
 
     @property
     def model(self) -> Any:
-        """A ModelProto, or the onnx_ir.Model itself where that is what was given."""
+        """A ModelProto, or the onnx_ir.Model itself where that is what was given.
+
+        Weights that do not fit into one message stay where they are, beside the source: they are still external data then.
+        """
         if isinstance(self.given, onnx_ir.Model):
             return self.onnx_ir_model
-        _bring_in(self.onnx_ir_model)
+        if not (self.external and is_large(self.onnx_ir_model)):
+            _bring_in(self.onnx_ir_model)
         return onnx_ir.to_proto(self.onnx_ir_model)
 
     def fork(self) -> OnnxDocument:
@@ -210,7 +214,10 @@ class OnnxDocument:
         """Write the model to `path`; weights that came from external data go to a file beside it."""
         draft = self._draft if self._draft is not None and self._draft.target == path else self._draft_at(path)
         self._session = self._draft = None
-        draft.publish()
+        try:
+            draft.publish()
+        finally:
+            draft.discard()
 
     def _draft_at(self, target: Path) -> Draft:
         return Draft(self.onnx_ir_model, target, bool(self.external) or is_large(self.onnx_ir_model))
