@@ -45,6 +45,7 @@ from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_po
 from repcompiler.passes.move_pointwise_before_resize import move_pointwise_before_resize
 from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behind_resize
 from repcompiler.passes.move_selection_into_reader import move_selection_into_reader
+from repcompiler.passes.pad_channels_to_conv import pad_channels_to_conv
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.recognise_pointwise_conv import recognise_pointwise_conv
@@ -106,6 +107,7 @@ PASSES: tuple[Pass, ...] = (
     batch_norm_to_conv,
     average_pool_to_conv,
     pad_to_conv,
+    pad_channels_to_conv,
     select_to_conv,
 )
 

@@ -34,6 +34,7 @@ from repcompiler.ops import (
     Mul,
     Op,
     Pad,
+    PadChannels,
     Resize,
     Scale,
     Softmax,
@@ -162,7 +163,7 @@ ODD = 100
 
 def plain(op: Op, inputs: Sequence[Shape | None], output: Shape | None) -> float:
     """Branches first, then operations, then a trace of arithmetic to settle ties."""
-    odd = isinstance(op, (Sum, Mul, Softmax, Stack, Take, BatchNorm, Scale, AvgPool, Pad, Subsample))
+    odd = isinstance(op, (Sum, Mul, Softmax, Stack, Take, BatchNorm, Scale, AvgPool, Pad, PadChannels, Subsample))
     return launches(op, output) * (ODD if odd else 1) + 1e-15 * macs(op, output)
 
 

@@ -29,6 +29,7 @@ from repcompiler.ops import (
     Mul,
     Op,
     Pad,
+    PadChannels,
     Padding,
     Reshape,
     Resize,
@@ -133,6 +134,11 @@ def _avg_pool(op: AvgPool, x: NDArray) -> NDArray:
 @meaning.register
 def _pad_op(op: Pad, x: NDArray) -> NDArray:
     return _pad(x, op.padding)
+
+
+@meaning.register
+def _pad_channels(op: PadChannels, x: NDArray) -> NDArray:
+    return np.pad(x, [(0, 0), (op.before, op.after), *[(0, 0)] * (x.ndim - 2)])
 
 
 @meaning.register

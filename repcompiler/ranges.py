@@ -30,6 +30,7 @@ from repcompiler.ops import (
     Mul,
     Op,
     Pad,
+    PadChannels,
     PRelu,
     Relu,
     Reshape,
@@ -117,8 +118,9 @@ def _concat(op: Concat, operands: Sequence[Interval]) -> Interval:
     return _hull(operands)
 
 
-@image.register
-def _pad(op: Pad, operands: Sequence[Interval]) -> Interval:
+@image.register(Pad)
+@image.register(PadChannels)
+def _pad(op: Pad | PadChannels, operands: Sequence[Interval]) -> Interval:
     return _hull([operands[0], (0.0, 0.0)])
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from repcompiler import algebra
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Linear, Op, Scale, Select, SpaceToDepth, Sum
+from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
 from repcompiler.refusal import refuse
 
 View = Callable[[Any, int, int], Conv]
@@ -184,7 +184,7 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
 def _moves_channels(region: Region) -> bool:
     joins = [step for step in region.steps if isinstance(step, Join)]
     inner = any(isinstance(join.op, Concat) or any(map(_moves_channels, join.branches)) for join in joins)
-    return inner or any(isinstance(step, (Select, SpaceToDepth)) for step in region.steps)
+    return inner or any(isinstance(step, (PadChannels, Select, SpaceToDepth)) for step in region.steps)
 
 
 def _channels(region: Region) -> int | None:
@@ -197,6 +197,9 @@ def _channels(region: Region) -> int | None:
             return None if earlier is None else earlier * _area(step, region)
         if isinstance(step, Select):
             return len(step.index)
+        if isinstance(step, PadChannels):
+            earlier = _channels(Region(region.source, region.steps[:index]))
+            return None if earlier is None else step.before + earlier + step.after
         if isinstance(step, Join):
             parts = [_channels(branch) for branch in step.branches]
             known = [part for part in parts if part is not None]
@@ -238,7 +241,7 @@ def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
             signs = (1,) * len(step.branches)
             steps.append(Join(Sum(signs), tuple(_thin(branch, views) for branch in step.branches)))
             continue
-        step = Identity() if isinstance(step, Select) else step
+        step = Identity() if isinstance(step, (PadChannels, Select)) else step
         channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
         conv = _view(step, views, channels, spatial, region.source.rank)
         bias = np.zeros(1) if algebra.known_zero(conv.bias) else np.ones(1)
@@ -297,6 +300,6 @@ def _reader(region: Region) -> Conv | None:
     for step in region.steps:
         if isinstance(step, Join):
             return next((conv for conv in map(_reader, step.branches) if conv is not None), None)
-        if isinstance(step, (Conv, Select, SpaceToDepth)):
+        if isinstance(step, (Conv, PadChannels, Select, SpaceToDepth)):
             return step if isinstance(step, Conv) else None
     return None

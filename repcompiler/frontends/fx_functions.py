@@ -26,6 +26,7 @@ from repcompiler.frontends.fx_layout import LAYOUT, Undecided, decide
 from repcompiler.frontends.fx_modules import (
     Unliftable,
     average,
+    channel_padding,
     convolution,
     maximum,
     normalisation,
@@ -157,6 +158,8 @@ def _pad(c: Context, x: Any, pad: Any, mode: Any = "constant", value: Any = None
     shape = c.shape(x)
     if mode != "constant":
         raise Unliftable(f"its mode is {mode}")
+    if shape is not None and len(shape) > 2 and len(pad) == 2 * (len(shape) - 1):
+        return channel_padding(pad, value), (tensor(x),)
     if shape is None or len(pad) % 2 or len(pad) > 2 * (len(shape) - 2):
         raise Unliftable("it is not known to pad an image")
     missing = len(shape) - 2 - len(pad) // 2

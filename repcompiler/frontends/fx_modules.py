@@ -26,6 +26,7 @@ from repcompiler.ops import (
     MaxPool,
     Op,
     Pad,
+    PadChannels,
     Padding,
     Subsample,
 )
@@ -113,6 +114,14 @@ def zero_padding(amounts: Sequence[Any], value: Any) -> Pad:
     if value not in (0, None) or not all(type(amount) is int for amount in amounts):
         raise Unliftable("it pads with something else than zeros, or by a computed amount")
     return Pad(tuple(zip(amounts[::2], amounts[1::2], strict=True))[::-1])
+
+
+def channel_padding(amounts: Sequence[Any], value: Any) -> PadChannels:
+    """The same where only channels are added, the last of the amounts."""
+    (before, after), *others = zero_padding(amounts, value).padding
+    if min(before, after) < 0 or any(map(any, others)):
+        raise Unliftable("it pads channels and pixels at once, or leaves channels out")
+    return PadChannels(before, after)
 
 
 def _parameter(tensor: torch.Tensor | None) -> Array | None:

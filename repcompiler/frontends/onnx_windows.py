@@ -12,7 +12,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_lift import Lift, Lifted, attribute
 from repcompiler.ir import Dim, Value
-from repcompiler.ops import AvgPool, MaxPool, Pad, Padding, Select, Subsample
+from repcompiler.ops import AvgPool, MaxPool, Pad, PadChannels, Padding, Select, Subsample
 from repcompiler.refusal import refuse
 
 END = 2**31 - 1
@@ -79,8 +79,11 @@ def pad(lift: Lift, node: onnx_ir.Node) -> Lifted:
         refuse("it is not known to pad an image")
     axes = list(range(x.rank)) if axes is None else [axis % x.rank for axis in axes]
     amounts = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+    padded = [axis for axis, pair in amounts.items() if any(pair)]
+    if padded == [1] and min(amounts[1]) >= 0:
+        return Lifted(PadChannels(*amounts[1]), (x,), lift.parameters(node))
     if any(amounts.get(axis, (0, 0)) != (0, 0) for axis in (0, 1)):
-        refuse("it pads the batch or the channels")
+        refuse("it pads the batch, or the channels and more")
     return Lifted(Pad(tuple(amounts.get(axis, (0, 0)) for axis in range(2, x.rank))), (x,), lift.parameters(node))
 
 

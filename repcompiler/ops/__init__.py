@@ -17,7 +17,7 @@ from repcompiler.ops.activation import (
     Softmax,
 )
 from repcompiler.ops.base import Array, Constant, Identity, Mul, Op, Opaque, Padding, Sum
-from repcompiler.ops.layout import Concat, Frame, Pad, Reshape, Select, Stack, Subsample, Take, Transpose
+from repcompiler.ops.layout import Concat, Frame, Pad, PadChannels, Reshape, Select, Stack, Subsample, Take, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
 from repcompiler.ops.sampling import GlobalAvgPool, MaxPool, Resize, SpaceToDepth
 
@@ -47,6 +47,7 @@ __all__ = [
     "Opaque",
     "PRelu",
     "Pad",
+    "PadChannels",
     "Padding",
     "Relu",
     "Reshape",

@@ -94,6 +94,21 @@ class Select(Op):
 
 
 @dataclass(frozen=True)
+class PadChannels(Op):
+    """Channels of zeros before and behind those of the operand."""
+
+    before: int
+    after: int
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        channels = shapes[0][1]
+        total = channels + self.before + self.after if isinstance(channels, int) else None
+        return (shapes[0][0], total, *shapes[0][2:])
+
+
+@dataclass(frozen=True)
 class Reshape(Op):
     """The same numbers in row-major order under another shape, as ONNX says it: 0 keeps an extent, one -1 is inferred.
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 
@@ -153,3 +154,23 @@ def test_of_res2net_the_sums_stay_whose_terms_others_read(exactly):
     assert sum("add" in str(node.target) for node in result.graph.nodes) == 1
     (reason,) = {line.reason for line in report.remaining if line.op == "Add"}
     assert reason == "'inner.0.2' is read by 2 operations: 'add', 'add_1/1'"
+
+
+class Padded(nn.Module):
+    """Of ResNets for small images: a shortcut of every second pixel, and zeros for the channels that are missing."""
+
+    def __init__(self, act):
+        super().__init__()
+        body = nn.Conv2d(4, 8, 3, 2, 1), nn.BatchNorm2d(8), act(), layer(8, 8, 3, None)
+        self.body, self.act = nn.Sequential(*body), act()
+
+    def forward(self, x):
+        return self.act(self.body(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)))
+
+
+@of_any
+def test_a_shortcut_that_lacks_channels_carries_only_those_it_has(act, exactly, calls):
+    result, _ = exactly(Padded(act))
+    assert_no_sum(calls(result))
+    reserved = 4 if act in (nn.LeakyReLU, nn.PReLU, nn.ReLU6) else 8
+    assert [module.out_channels for module in result.modules() if isinstance(module, nn.Conv2d)] == [8 + reserved, 8]

@@ -16,6 +16,7 @@ from repcompiler.ops import (
     Identity,
     Opaque,
     Pad,
+    PadChannels,
     Scale,
     Subsample,
     Sum,
@@ -150,6 +151,11 @@ def test_average_pool_is_torch_avg_pool_with_padding_counted(function, arguments
 def test_pad_is_torch_pad_and_crops_where_negative(padding, image, assert_means):
     x = image(len(padding))
     assert_means(Pad(padding), x, F.pad(torch.tensor(x), torch_padding(padding)))
+
+
+def test_channels_of_zeros_are_as_torch_pads_them(image, assert_means):
+    x = image(2)
+    assert_means(PadChannels(1, 2), x, F.pad(torch.tensor(x), (0, 0, 0, 0, 1, 2)))
 
 
 def test_crop_larger_than_the_image_is_an_error(image):

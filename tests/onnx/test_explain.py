@@ -22,7 +22,7 @@ LEFT_ALONE = {
         "'y' (AveragePool): it does not count padded zeros (count_include_pad)"
     ),
     'y = Pad<mode="reflect">(x, [0,0,1,1,0,0,1,1])': "'y' (Pad): it pads with something else than zeros",
-    "y = Pad(x, [0,1,0,0,0,0,0,0])": "'y' (Pad): it pads the batch or the channels",
+    "y = Pad(x, [0,1,0,0,0,0,1,0])": "'y' (Pad): it pads the batch, or the channels and more",
     "y = MatMul(x, w_1x4x5x3)": "'y' (MatMul): its weight has 4 axes",
 }
 

@@ -61,7 +61,9 @@ AXES = {"inputs": "int64[2] axes", "given": {"axes": np.array([2, 3])}}
     case("reflect", 'p = Pad<mode="reflect">(x, [0,0,1,2,0,0,3,0])', "Conv Pad", x="N,4,5,6"),
     case("edge", 'p = Pad<mode="edge">(x, [0,0,1,2,0,0,3,0])', "Conv Pad"),
     case("wrap", 'p = Pad<mode="wrap">(x, [0,0,1,2,0,0,3,0])', "Conv Pad", x="N,4,5,6", opset=19),
-    case("channels", "q = Pad(x, [0,1,0,0,0,0,0,0]) p = Conv(q, w_4x5x1x1)", "Conv Pad"),
+    case("channels", "q = Pad(x, [0,1,0,0,0,2,0,0]) p = Conv(q, w_4x7x1x1)", "Conv"),
+    case("channels and pixels", "q = Pad(x, [0,1,0,1,0,0,0,0]) p = Conv(q, w_4x5x1x1)", "Conv Pad"),
+    case("fewer channels", "q = Pad(x, [0,-1,0,0,0,0,0,0]) p = Conv(q, w_4x3x1x1)", "Conv Pad"),
     case(
         "an amount that is an input",
         "p = Pad(x, a)",
