@@ -173,6 +173,8 @@ class Objective:
 
     name: str
     of_op: Callable[[Op, Sequence[Shape | None], Shape | None], float]
+    addition: float = 0.0
+    """What an addition behind a layer is charged although runtimes fold it in: a skip connection alone is no more than that."""
 
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""
@@ -227,7 +229,7 @@ def _size_after(op: Op, operands: Sequence[Shape | None], stated: Shape | None =
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        Objective("latency", latency),
+        Objective("latency", latency, LAUNCH),
         Objective("macs", lambda op, _, output: float(macs(op, output))),
         Objective("params", lambda op, _, __: float(stored(op))),
         Objective("plain", plain),

@@ -214,7 +214,8 @@ class Rewriter:
         for site, found in sites.items():
             captures = self._resolved(found)
             if rule.outline is not None:
-                saving({site: found}, {site: found.context(rule.outline(**captures))}, self.objective)
+                carried = {site: found.context(rule.outline(**captures))}
+                saving({site: found}, carried, self.objective, self.objective.addition)
             parts = rule.result(**captures)
             if parts == ():
                 return None

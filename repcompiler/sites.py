@@ -52,14 +52,16 @@ def outlined(sites: Sites, views: Mapping[type, View]) -> Terms | None:
     return terms
 
 
-def saving(sites: Sites, terms: Terms, objective: Objective) -> Saving:
-    """What rewriting the matches to `terms` saves; refuses where that is nothing."""
+def saving(sites: Sites, terms: Terms, objective: Objective, least: float = 0.0) -> Saving:
+    """What rewriting the matches to `terms` saves; refuses where that is nothing, or less cost than `least`."""
     costs, counts = zip(*map(objective.of_node, spanned(sites)), strict=True)
     after = [objective.of_term(term, root.output.typical or root.output.shape) for root, term in terms.items()]
     new_costs, new_counts = zip(*after, strict=True)
     saved = float(sum(costs) - sum(new_costs)), sum(counts) - sum(new_counts)
     if saved <= (0.0, 0) and any(isinstance(term, Expr) for term in terms.values()):
         refuse(f"it would cost more ({objective.name} {sum(costs):.3g} -> {sum(new_costs):.3g})", "cost")
+    if saved[0] < least:
+        refuse("it would save no more than an addition, which runtimes fold into the layer before it", "cost")
     return saved
 
 

@@ -353,6 +353,15 @@ def test_nothing_is_widened_that_does_not_pay(rng, objective):
     assert not [step for step in check_pass(PASSES, graph, objective).steps if step.rule == "remove_residual"]
 
 
+def test_under_latency_an_addition_that_a_runtime_folds_in_is_nothing_to_save(rng):
+    """On maps this small starting an operation is what costs: a wider layer would not."""
+    graph = build(lambda x: Add(same(rng, 6, 4)(Gated("silu")(same(rng, 4, 6)(x))), x), x=(1, 4, 2, 2))
+    log = check_pass(PASSES, graph, "latency")
+    assert not log.steps
+    reasons = {refusal.reason for refusal in log.declined if refusal.rule == "remove_residual"}
+    assert reasons == {"it would save no more than an addition, which runtimes fold into the layer before it"}
+
+
 def test_each_rewrite_is_checked_by_itself_on_numbers_that_can_be_there(rng):
     def block(x):
         x = Relu()(x)
