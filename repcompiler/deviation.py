@@ -94,6 +94,11 @@ class Verification:
         return bool(self.probes) and not any(output.undecided for output in self.outputs)
 
     @property
+    def undecided(self) -> bool:
+        """Whether running them says nothing."""
+        return self.equal and not self.checked
+
+    @property
     def equal(self) -> bool:
         """Whether no difference was found."""
         return all(output.equal for output in self.outputs)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repcompiler.alignment import Pairs, align
+from repcompiler.alignment import align
 from repcompiler.deviation import EXACT_MULTIPLE
 from repcompiler.document import Document, Feeds, NDArray
+from repcompiler.fingerprints import fingerprints
 from repcompiler.interface import Matched
 from repcompiler.ir import Graph, Value
 from repcompiler.probes import epsilon
@@ -66,7 +67,8 @@ def locate(first: Document, second: Matched, feeds: Feeds, probe: str) -> Differ
     Raises ValueError, or what a runtime raises, where the values cannot be computed one by one.
     """
     ours, theirs = first.graph(), second.document.graph()
-    pairs = align(ours, theirs, _given(ours, theirs, second))
+    prints = fingerprints(first.walk(feeds)), fingerprints(second.document.walk(second.feeds(feeds)))
+    pairs = align(ours, theirs, second.pairs(ours, theirs), prints).found
     found: dict[Value, Difference | None] = {}
     walks = first.walk(feeds), second.document.walk(second.feeds(feeds))
     for value, (array, other) in _side_by_side(*walks, pairs):
@@ -80,17 +82,6 @@ def locate(first: Document, second: Matched, feeds: Feeds, probe: str) -> Differ
             before = tuple(sorted(source.name for source in _nearest(value, found)))
             return replace(difference, after=before, probe=probe)
     return None
-
-
-def _given(ours: Graph, theirs: Graph, second: Matched) -> Pairs:
-    """Inputs and outputs, as they are matched."""
-    inputs = {value.name: value for value in ours.inputs}
-    pairs = {inputs[second.inputs[v.name]]: v for v in theirs.inputs if second.inputs.get(v.name) in inputs}
-    order = range(len(theirs.outputs)) if second.outputs is None else second.outputs
-    if len(ours.outputs) == len(theirs.outputs) == len(order):
-        for value, index in zip(ours.outputs, order, strict=True):
-            pairs.setdefault(value, theirs.outputs[index])
-    return pairs
 
 
 def _side_by_side(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ir import Graph, Node, Shape, Value
 
 NDArray = np.ndarray[Any, Any]
 Feeds = Mapping[str, NDArray]
@@ -73,6 +73,9 @@ class Document(Protocol):
 
     def graph(self) -> Graph:
         """The neutral graph, to read only."""
+
+    def attributes(self, node: Node) -> Mapping[str, Any]:
+        """What it says of an operation of `graph()` that is opaque there: attributes other than their defaults, and weights."""
 
     def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
         """The values of `graph()`, as far as they can be computed one by one, each with its array in float64.

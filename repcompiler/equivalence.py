@@ -46,6 +46,11 @@ class VerifyResult:
         return UNDECIDED if any(output.undecided for output in self.outputs) else EQUAL
 
     @property
+    def undecided(self) -> bool:
+        """Whether running them says nothing."""
+        return self.verdict == UNDECIDED
+
+    @property
     def equal(self) -> bool:
         """Whether every output was compared, and none differs by more than rounding."""
         return self.verdict == EQUAL
@@ -85,9 +90,11 @@ class VerifyResult:
         return "\n".join(line for line in (*self.notes, self.summary(), located) if line)
 
 
-def verify(
-    a: Any, b: Any, example_inputs: Any = None, *, locate: bool = True, progress: Progress = lambda message: None
-) -> VerifyResult:
+def _silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def verify(a: Any, b: Any, example_inputs: Any = None, *, locate: bool = True, progress: Progress = _silent) -> VerifyResult:
     """Compare two models of the same interface, whatever made them.
 
     Both run in their own precision: on the examples given, then on random and structured inputs of odd, tiny and even sizes, as
@@ -105,17 +112,21 @@ def verify(
         ModelError: a model cannot be read or run, or the interfaces differ.
     """
     progress("reading both models")
-    first, second = _open(a, b, example_inputs)
-    matched = match(first, second)
+    first, second = open_pair(a, b, example_inputs)
+    return compare(first, match(first, second), example_inputs is not None, locate, progress)
+
+
+def compare(first: Document, matched: Matched, given: bool, locate: bool = True, progress: Progress = _silent) -> VerifyResult:
+    """`verify`, of two models that are open.  `given`: whether the first one's examples are any."""
     progress("running the first model, in double precision too")
-    reference = Reference(first, thorough=True, specs=matched.specs, given=example_inputs is not None)
+    reference = Reference(first, thorough=True, specs=matched.specs, given=given)
     if not reference.samples:
         raise ModelError(f"nothing can be said: {reference.skipped}")
     matched.expected = reference.samples[0].expected
     progress("running the second model")
     result = VerifyResult(notes=matched.notes)
     judged = [(sample, reference.judge(sample, matched)) for sample in reference.samples]
-    second.release()
+    matched.document.release()
     judged = [(sample, found) for sample, found in judged if not (sample.label and _undecided(found))] or judged
     for sample, verification in judged:
         result.probes.append(str(sample))
@@ -131,7 +142,7 @@ def verify(
         progress("looking for the value where they part")
         _locate(first, matched, bad.feeds, str(bad), result)
     first.release()
-    second.release()
+    matched.document.release()
     return result
 
 
@@ -155,7 +166,7 @@ def _locate(first: Document, second: Matched, feeds: Feeds, probe: str, result: 
             result.unlocated = "no value differs when both are computed in float64"
 
 
-def _open(a: Any, b: Any, example_inputs: Any) -> tuple[Document, Document]:
+def open_pair(a: Any, b: Any, example_inputs: Any) -> tuple[Document, Document]:
     """Both models; what torch cannot be traced without is taken from the examples, or from the other model."""
     opened: dict[int, Document] = {}
     for index in sorted((0, 1), key=lambda index: _is_module((a, b)[index])):  # a file says what it takes

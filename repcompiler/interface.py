@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from repcompiler.document import Document, Feeds, InputSpec, NDArray
 from repcompiler.errors import ModelError
-from repcompiler.ir import Dim, Shape
+from repcompiler.ir import Dim, Graph, Shape, Value
 
 Symbol = tuple[int, str]
 """A free extent: of which model, and its name there."""
@@ -43,6 +43,17 @@ class Matched:
             if array.dtype != results[other].dtype:
                 raise ModelError(f"output {index} is {array.dtype} in the first model and {results[other].dtype} in the second")
         return [results[other] for other in order]
+
+    def pairs(self, ours: Graph, theirs: Graph) -> dict[Value, Value]:
+        """Inputs and outputs of the second model's graph by those of the first, as they are matched."""
+        inputs = {value.name: value for value in ours.inputs}
+        pairs = {inputs[self.inputs[v.name]]: v for v in theirs.inputs if self.inputs.get(v.name) in inputs}
+        order = range(len(theirs.outputs)) if self.outputs is None else self.outputs
+        if len(ours.outputs) == len(theirs.outputs) == len(order):
+            for value, index in zip(ours.outputs, order, strict=True):
+                if theirs.outputs[index] not in pairs.values():
+                    pairs.setdefault(value, theirs.outputs[index])
+        return pairs
 
     @property
     def is_exact(self) -> bool:

@@ -19,6 +19,7 @@ from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_layout import ELEMENTWISE
 from repcompiler.frontends.fx_lift import lift, operator_name
+from repcompiler.frontends.fx_opaque import attributes_of
 from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_run import (
     AXES,
@@ -38,7 +39,7 @@ from repcompiler.frontends.fx_run import (
 from repcompiler.frontends.fx_settle import settle
 from repcompiler.frontends.fx_shapes import learn_shapes
 from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
 
@@ -175,6 +176,10 @@ class FxDocument:
         self._graph = self._graph or self.lift()
         return self._graph
 
+    def attributes(self, node: Node) -> Mapping[str, Any]:
+        """Arguments as they are written; the weights of a module."""
+        return attributes_of(node.origin)
+
     def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
         """Values of the outermost region, in double precision."""
         graph = self.graph()
@@ -256,11 +261,8 @@ def check_weights(graph: Graph) -> None:
     for node in graph.nodes:
         if not isinstance(node.op, (Conv, ConvTranspose, Linear, BatchNorm)):
             continue
-        names = [
-            str(origin.target)
-            for origin in (node.origin, *node.origin.all_input_nodes)
-            if origin.op in ("call_module", "get_attr")
-        ]
+        origins = (node.origin, *node.origin.all_input_nodes)
+        names = [str(origin.target) for origin in origins if origin.op in ("call_module", "get_attr")]
         name = names[0] if names else node.origin.name
         for field, array in vars(node.op).items():
             if isinstance(array, np.ndarray) and not np.isfinite(array).all():

@@ -24,8 +24,9 @@ from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
 from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
+from repcompiler.frontends.onnx_opaque import attributes_of
 from repcompiler.frontends.onnx_ops import OPERATORS
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
 from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
@@ -184,6 +185,10 @@ class OnnxDocument:
     def output_names(self) -> Sequence[str]:
         """The names in the graph."""
         return [str(value.name) for value in self.onnx_ir_model.graph.outputs]
+
+    def attributes(self, node: Node) -> Mapping[str, Any]:
+        """Attributes by name, tensors among them as arrays."""
+        return attributes_of(node.origin, self.onnx_ir_model)
 
     def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
         """Values as the interpreter computes them."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
+import onnx
 import onnx_ir
 
 from repcompiler.ops import Opaque
@@ -35,3 +38,24 @@ def opaque(node: onnx_ir.Node, reason: str, runtime: NodeRuntime) -> Opaque:
     else:
         why = reason if label in LINEAR else ""
     return Opaque(label, partial(runtime.evaluate, node), foldable, effect, why)
+
+
+def attributes_of(node: onnx_ir.Node, model: onnx_ir.Model) -> dict[str, Any]:
+    """What a node states other than its operator's defaults: numbers and strings, tensors as arrays, bodies as bytes."""
+    stated = {name: attribute.value for name, attribute in node.attributes.items()}
+    with suppress(onnx.defs.SchemaError):
+        schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
+        usual = {name: attribute.default_value for name, attribute in schema.attributes.items()}
+        defaults = {name: onnx_ir.serde.deserialize_attribute(proto).value for name, proto in usual.items() if proto.type}
+        stated = {name: value for name, value in stated.items() if name not in defaults or value != defaults[name]}
+    return {name: _plain(value) for name, value in sorted(stated.items())}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "numpy"):
+        return value.numpy()
+    if isinstance(value, onnx_ir.Graph):
+        return bytes(onnx_ir.to_proto(value).SerializeToString(deterministic=True))
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (int, float, str, bytes)) else str(value)

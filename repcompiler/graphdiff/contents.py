@@ -106,13 +106,13 @@ def bars(diff: GraphDiff) -> list[Bar]:
 
 def verdict(diff: GraphDiff) -> tuple[str, str]:
     """(class, words): how sure we are."""
-    verification = diff.verification
-    if verification is None:
-        return "unknown", "not compared by running them"
-    if not verification.equal:
-        return "different", f"they compute different things: {verification.summary()}"
-    words = verification.summary()
-    return ("equal", f"verified by running both: {words}") if verification.checked else ("unknown", words)
+    found = diff.verification
+    if found is None:
+        return "unknown", f"not compared by running them{f': {diff.unverified}' if diff.unverified else ''}"
+    words = found.summary()
+    if found.undecided:
+        return "unknown", words
+    return ("equal", f"verified by running both: {words}") if found.equal else ("different", f"they differ: {words}")
 
 
 def _reasons(diff: GraphDiff) -> dict[str, str]:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from repcompiler.alignment import Alignment, align
 from repcompiler.deviation import Verification
-from repcompiler.document import Document, Statistics
+from repcompiler.document import Document
+from repcompiler.equivalence import VerifyResult, compare, open_pair
 from repcompiler.errors import ModelError
-from repcompiler.graphdiff import contents, kernels, numbers, page, poster, viewers
-from repcompiler.graphdiff.align import align
+from repcompiler.fingerprints import of_pair
+from repcompiler.graphdiff import contents, kernels, page, poster, viewers
 from repcompiler.graphdiff.kernels import Kernel
 from repcompiler.graphdiff.model import Drawing, Links, Region, draw
+from repcompiler.graphdiff.regions import links
 from repcompiler.graphdiff.trace import trace
 from repcompiler.interface import Matched, match
-from repcompiler.reference import Reference
 from repcompiler.region import Scope
 from repcompiler.report import Report
 
-Fingerprints = Mapping[int, numbers.Fingerprint]
 PathLike = str | os.PathLike[str]
+LARGE = 2e10
+"""Multiply-accumulates of both models from which on they are not run in float64 to be aligned."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class GraphDiff:
     after: Drawing
     links: Links
     report: Report | None = None
-    verification: Verification | None = None
+    verification: Verification | VerifyResult | None = None
+    unverified: str = ""
+    """Why the two were not compared, though that was asked for."""
 
     def to_html(self, path: PathLike | None = None) -> str:
         """One page that needs no network; also written to `path`, if given."""
@@ -120,60 +125,39 @@ def _plain(drawing: Drawing) -> dict[str, Any]:
 
 def of_compilation(source: Document, result: Document, report: Report, titles: tuple[str, str]) -> GraphDiff:
     """The diff of a model and what it was compiled to, as the log tells it."""
-    before, after = _drawn(source, titles[0], report.before), _drawn(result, titles[1], report.after)
+    before = draw(source.graph(), titles[0], report.before, source)
+    after = draw(result.graph(), titles[1], report.after, result)
     return GraphDiff(before, after, trace(before, after, report), report, report.verification)
-
-
-def _drawn(document: Document, title: str, statistics: Statistics | None) -> Drawing:
-    """A document's graph, lifted from a copy of its own."""
-    fork = document.fork()
-    return draw(fork.lift(), title, statistics, fork)
 
 
 def diff(
     before: Any, after: Any, example_inputs: Any = None, *, report: Report | None = None, verify: bool = True
 ) -> GraphDiff:
     """`repcompiler.diff`."""
-    from repcompiler.frontends import open_document
-
-    named = isinstance(example_inputs, Mapping)
-    first, second = (
-        open_document(model, example_inputs if _is_module(model) is not named else None) for model in (before, after)
-    )
-    old = _drawn(first, _title(before, "before"), first.statistics())
-    new = _drawn(second, _title(after, "after"), second.statistics())
-    if report is not None:
-        return GraphDiff(old, new, trace(old, new, report), report, report.verification)
-    matched = _matched(first, second)
-    verification = _compared(first, matched) if verify and matched is not None else None
-    return GraphDiff(old, new, align(old, new, _fingerprints(matched, (old, new))), None, verification)
-
-
-def _matched(first: Document, second: Document) -> Matched | None:
-    """The second model behind the interface of the first; None where they cannot be fed the same."""
-    try:
-        return match(first, second)
-    except ModelError:
-        return None
+    first, second = open_pair(before, after, example_inputs)
+    verification: Verification | VerifyResult | None = None if report is None else report.verification
+    unverified = ""
+    matched: Matched | None = None
+    if report is None:
+        try:
+            matched = match(first, second)
+            verification = compare(first, matched, example_inputs is not None) if verify else None
+        except ModelError as error:
+            unverified = str(error)
+    statistics = first.statistics(), second.statistics()
+    old = draw(first.graph(), _title(before, "before"), statistics[0], first)
+    new = draw(second.graph(), _title(after, "after"), statistics[1], second)
+    found = links(old, new, _aligned(first, second, matched, (old, new))) if report is None else trace(old, new, report)
+    return GraphDiff(old, new, found, report, verification, unverified)
 
 
-def _compared(first: Document, second: Matched) -> Verification:
-    """Both run on the same inputs."""
-    reference = Reference(first, specs=second.specs)
-    second.expected = reference.samples[0].expected if reference.samples else ()
-    return reference.compare(cast(Document, second))
-
-
-def _fingerprints(matched: Matched | None, drawings: Sequence[Drawing]) -> tuple[Fingerprints, Fingerprints]:
-    """Of each box, numbers that tell its value on a probe; none where the two cannot be fed alike, or it would take long."""
-    feeds = None if matched is None else numbers.probe(matched.specs)
-    if matched is None or feeds is None or any(numbers.too_large(drawing) for drawing in drawings):
-        return {}, {}
-    return numbers.fingerprints(drawings[0], feeds), numbers.fingerprints(drawings[1], matched.feeds(feeds))
-
-
-def _is_module(model: Any) -> bool:
-    return not isinstance(model, (str, os.PathLike)) and type(model).__module__.split(".")[0] not in ("onnx", "onnx_ir")
+def _aligned(first: Document, second: Document, matched: Matched | None, drawings: tuple[Drawing, Drawing]) -> Alignment:
+    """By names and structure; by values, too, where the two can be fed alike, and it would not take long."""
+    graphs = drawings[0].graph, drawings[1].graph
+    if matched is None:
+        return align(*graphs, {})
+    quick = sum(box.macs for drawing in drawings for box in drawing.boxes) < LARGE
+    return align(*graphs, matched.pairs(*graphs), of_pair(first, matched) if quick else ({}, {}))
 
 
 def _title(model: Any, fallback: str) -> str:

@@ -9,13 +9,14 @@ region  ::= box* box*                       went, and came instead
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from repcompiler import cost
 from repcompiler.document import Document, Statistics
-from repcompiler.ir import Graph, Node
+from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Constant, Opaque
 from repcompiler.printer import attributes, render_shape
 from repcompiler.rewriter import Step
@@ -39,8 +40,19 @@ class Box:
     """Places of the boxes whose results it reads."""
     output: bool = False
     """Whether the graph hands its result out."""
-    node: Node | None = field(default=None, repr=False)
+    value: Value | None = field(default=None, repr=False)
+    """Its result, the first one."""
     label: str = ""
+    """What people know it by."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes that differ from their defaults, of an operation that the graph does not look into."""
+    arrays: tuple[Any, ...] = field(default=(), repr=False)
+    """Weights of such an operation."""
+
+    @property
+    def node(self) -> Node | None:
+        """What computes it; None for an input."""
+        return None if self.value is None else self.value.producer
 
 
 @dataclass(frozen=True)
@@ -128,22 +140,31 @@ def draw(graph: Graph, title: str, statistics: Statistics | None = None, documen
     places = {value: place for place, value in enumerate(graph.inputs)}
     places |= {value: place for place, node in enumerate(nodes, len(places)) for value in node.outputs}
     handed = set(graph.outputs)
-    inputs = [Box(value.name, "Input", "Input", render_shape(value.shape), output=value in handed) for value in graph.inputs]
+    inputs = [
+        Box(value.name, "Input", "Input", render_shape(value.shape), output=value in handed, value=value, label=value.label)
+        for value in graph.inputs
+    ]
     boxes = []
     for node in nodes:
-        shape = node.output.typical or node.output.shape
+        opaque = document is not None and isinstance(node.op, Opaque)
+        known = document.attributes(node) if document is not None and opaque else {}
+        settings = {name: value for name, value in known.items() if not hasattr(value, "shape")}
+        shown = [f"{name}={value}" for name, value in settings.items() if not isinstance(value, bytes)]
+        shown += [text for text in attributes(node.op) if not text.startswith("eps=")]
         boxes.append(
             Box(
                 name=node.output.name,
                 kind=_kind(node),
-                text=" ".join([_kind(node), *(text for text in attributes(node.op) if not text.startswith("eps="))]),
+                text=" ".join([_kind(node), *shown]),
                 shape=render_shape(node.output.shape),
                 parameters=cost.params(node.op),
-                macs=cost.macs(node.op, shape),
+                macs=cost.macs(node.op, node.output.typical or node.output.shape),
                 reads=tuple(dict.fromkeys(places[value] for value in node.inputs if value in places)),
                 output=any(value in handed for value in node.outputs),
-                node=node,
+                value=node.output,
                 label=node.output.label,
+                settings=settings,
+                arrays=tuple(array for array in known.values() if hasattr(array, "shape")),
             )
         )
     return Drawing(title, (*inputs, *boxes), graph, statistics, document)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from repcompiler.graphdiff.align import align
+from repcompiler.alignment import align
 from repcompiler.graphdiff.layout import picture
 from repcompiler.graphdiff.model import draw
+from repcompiler.graphdiff.regions import links
 from repcompiler.graphdiff.rows import MOST, cut, fold
 from repcompiler.ir import Graph, Value
 from repcompiler.ops import Sum
@@ -24,6 +25,10 @@ def graph(reads):
     return made
 
 
+def linked(before, after):
+    return links(before, after, align(before.graph, after.graph, {}))
+
+
 CHAIN = [[index] for index in range(300)]
 LADDER = [list(range(index + 1)) for index in range(60)]
 """Every step reads all steps before it: nowhere is there a place with one tensor alive."""
@@ -32,18 +37,18 @@ LADDER = [list(range(index + 1)) for index in range(60)]
 @pytest.mark.parametrize("reads", [CHAIN, LADDER, [[0]]], ids=["chain", "ladder", "one"])
 def test_every_box_is_in_one_row(reads):
     before, after = (draw(graph(reads), title) for title in ("before", "after"))
-    links = align(before, after)
-    rows = cut(before, after, links)
+    found = linked(before, after)
+    rows = cut(before, after, found)
     assert sorted(place for row in rows for place in row.before) == list(range(len(before.boxes)))
     assert sorted(place for row in rows for place in row.after) == list(range(len(after.boxes)))
     assert max(row.size for row in rows) <= MOST
-    other = {pair.before: pair.after for pair in links.pairs}
+    other = {pair.before: pair.after for pair in found.pairs}
     assert all(sorted(map(other.__getitem__, row.before)) == sorted(row.after) for row in rows)
 
 
 def test_a_row_reads_only_rows_above_it():
     drawing = draw(graph(LADDER), "a")
-    rows = cut(drawing, drawing, align(drawing, drawing))
+    rows = cut(drawing, drawing, linked(drawing, drawing))
     place = {box: index for index, row in enumerate(rows) for box in row.before}
     assert all(place[source] <= place[index] for index, box in enumerate(drawing.boxes) for source in box.reads)
 
@@ -68,6 +73,6 @@ def test_rows_that_repeat_are_one_block_whatever_their_channels():
 
     before = draw(build(stages, x=(1, 4, 8, 8)), "before")
     after = draw(build(stages, x=(1, 4, 8, 8)), "after")  # other weights
-    [start, stage] = fold(before, after, cut(before, after, align(before, after)))
+    [start, stage] = fold(before, after, cut(before, after, linked(before, after)))
     assert (len(start.rows), start.repeats) == (1, ())
     assert (len(stage.rows), len(stage.repeats)) == (1, 2)
