@@ -1,16 +1,20 @@
-"""What the page shows, in the order in which it shows it: plain data for the template, the tests and `to_json`."""
+"""What the page shows, in the order in which it shows it: plain data for the template, the script and the tests."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from repcompiler.graphdiff.layout import Picture, picture
-from repcompiler.graphdiff.model import AFTER, BEFORE, Box, Drawing, Region, linked, total
-from repcompiler.graphdiff.rows import Block, Row, cut, fold
-from repcompiler.terminal import short
+from repcompiler.graphdiff.model import AFTER, BEFORE, Drawing, Region, linked, shown, total
+from repcompiler.graphdiff.rows import CHANNELS, Block, Row, cut, fold
+from repcompiler.graphdiff.summary import bars, certificate, told, verdict
+from repcompiler.graphdiff.svg import Opening, elements
 
 if TYPE_CHECKING:
     from repcompiler.graphdiff.graph_diff import GraphDiff
@@ -18,28 +22,12 @@ if TYPE_CHECKING:
 SIDES = ("before", "after")
 OPENED = 12
 """Unchanged boxes up to which a row is open at first."""
+STATES = {"same": "the same", "unsure": "probably the same", "changed": "rewritten", "gone": "gone", "new": "new"}
+MOST = 6
+"""Names in a list of things that are alike."""
 
-
-@dataclass(frozen=True)
-class Bar:
-    """One line of the summary."""
-
-    what: str
-    before: int
-    after: int
-
-    @property
-    def words(self) -> str:
-        return f"{short(self.before)} → {short(self.after)}"
-
-    @property
-    def share(self) -> str:
-        """What is left, in percent."""
-        return f"{100 * self.after / self.before:.0f} %" if self.before else ""
-
-    def width(self, side: int) -> float:
-        """How long to draw it, in percent."""
-        return 100 * (self.before, self.after)[side] / (max(self.before, self.after) or 1)
+Notes = dict[str, list[tuple[str, str]]]
+"""(what, text) of boxes by their labels."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,12 @@ class ShownRow:
     summary: str
     changed: bool
     open: bool
-    pictures: tuple[Picture, Picture]
+    pictures: tuple[tuple[Picture, str], ...]
+    """Of either side: the picture, and its elements."""
+
+    @property
+    def height(self) -> float:
+        return max(drawn.height for drawn, _ in self.pictures)
 
 
 @dataclass(frozen=True)
@@ -59,78 +52,128 @@ class Equation:
 
     name: str
     count: int
-    first: str
-    rest: str
+    parts: tuple[tuple[str, bool], ...]
+    """Paragraphs, and whether each is set as a formula."""
 
 
 def of(diff: GraphDiff) -> dict[str, Any]:
     """Everything that the template asks for."""
     rows = cut(diff.before, diff.after, diff.links)
     number = {id(row): index for index, row in enumerate(rows)}
+    notes = _notes(diff)
+    openings = [_opening(diff, side, notes[side]) for side in (BEFORE, AFTER)]
 
-    def shown(some: Sequence[Row]) -> list[ShownRow]:
-        return [_row(diff, number[id(row)], row) for row in some]
+    def drawn(some: Sequence[Row]) -> list[ShownRow]:
+        return [_row(diff, number[id(row)], row, openings) for row in some]
 
-    blocks = [(block, shown(block.rows), shown(block.repeats)) for block in fold(diff.before, diff.after, rows)]
-    why = _reasons(diff)
+    blocks = fold(diff.before, diff.after, rows)
     return {
         "diff": diff,
+        "sides": SIDES,
         "bars": bars(diff),
-        "sides": tuple(zip(SIDES, (diff.before, diff.after), strict=True)),
-        "links": (linked(diff.links, BEFORE), linked(diff.links, AFTER)),
-        "why": why,
-        "blocks": [(rows, repeats, _repeated(block)) for block, rows, repeats in blocks],
-        "regions": [region_contents(diff, index, region, why) for index, region in enumerate(diff.links.regions)],
         "verdict": verdict(diff),
+        "told": told(diff),
+        "remaining": [] if diff.report is None else [shown(line) for line in diff.report.explanation()],
+        "parting": _parting(diff),
+        "states": {state: STATES[state] for state in STATES if state in _states(diff)},
+        "noted": any(notes[AFTER].values()),
+        "blocks": [(drawn(block.rows), drawn(block.repeats), _repeated(block)) for block in blocks],
+        "rules": list(equations(region for region in diff.links.regions)),
+        "regions": _regions(diff, notes[AFTER]),
+        "data": _data(diff, blocks, number, notes),
     }
 
 
-def bars(diff: GraphDiff) -> list[Bar]:
-    """Operations, parameters, multiply-accumulates and bytes, where they are known."""
-    old, new = diff.before.statistics, diff.after.statistics
-    if old is None or new is None:
-        return [
-            Bar(w, b, a)
-            for w, b, a in zip(
-                ("operations", "parameters", "MACs"), total(diff.before.boxes), total(diff.after.boxes), strict=True
-            )
-        ]
-    return [
-        Bar("operators", old.nodes, new.nodes),
-        Bar("parameters", old.parameters, new.parameters),
-        Bar("multiply-accumulates", old.macs, new.macs),
-        Bar("bytes of weights", old.bytes, new.bytes),
-        Bar("bytes of activations", old.activations, new.activations),
-    ]
+def _states(diff: GraphDiff) -> set[str]:
+    return {state for side in (BEFORE, AFTER) for _, state in linked(diff.links, side).values()}
 
 
-def verdict(diff: GraphDiff) -> tuple[str, str]:
-    """(class, words): how sure we are."""
-    found = diff.verification
-    if found is None:
-        return "unknown", f"not compared by running them{f': {diff.unverified}' if diff.unverified else ''}"
-    words = found.summary()
-    if found.undecided:
-        return "unknown", words
-    return ("equal", f"verified by running both: {words}") if found.equal else ("different", f"they differ: {words}")
-
-
-def _reasons(diff: GraphDiff) -> dict[str, str]:
-    """Of each operation that is left next to a linear one: why."""
+def _notes(diff: GraphDiff) -> tuple[Notes, Notes]:
+    """What is to be said of boxes of either side: why they stay, what was refused there, what was taken back."""
+    notes: tuple[Notes, Notes] = defaultdict(list), defaultdict(list)
     if diff.report is None:
-        return {}
-    reasons: dict[str, list[str]] = {}
+        return notes
     for line in diff.report.remaining:
-        reasons.setdefault(line.value, []).append(line.reason)
-    return {name: "; ".join(dict.fromkeys(lines)) for name, lines in reasons.items()}
+        notes[AFTER][shown(line.value)].append(("why it stays", line.reason))
+    label = {box.name: box.label for box in diff.after.boxes}
+    for refusal in diff.report.declined:
+        name = diff.report.renamed.get(refusal.root, refusal.root)
+        if name in label:
+            notes[AFTER][label[name]].append(("refused here", f"{refusal.rule}: {refusal.reason}"))
+    for side, drawing in enumerate((diff.before, diff.after)):
+        label = {box.name: box.label for box in drawing.boxes}
+        for rule, root in diff.report.reverted:
+            if root in label:
+                notes[side][label[root]].append(("taken back", f"{rule}: the result differed with it"))
+    return tuple({at: [*dict.fromkeys(lines)] for at, lines in found.items()} for found in notes)  # type: ignore[return-value]
 
 
-def _row(diff: GraphDiff, index: int, row: Row) -> ShownRow:
-    drawings = (diff.before, diff.after)
-    words = [_counted(drawing, places) for drawing, places in zip(drawings, (row.before, row.after), strict=True)]
+def _opening(diff: GraphDiff, side: int, notes: Notes) -> Opening:
+    """The attributes of a box on the page; what went on in it is in the page's data."""
+    drawing, states, letter = (diff.before, diff.after)[side], linked(diff.links, side), SIDES[side][0]
+
+    def opening(drawn: Any) -> tuple[str, str]:
+        if drawn.port:
+            return f'class="port" data-to="{letter}{drawn.place}"', ""
+        box, (link, state) = drawing.boxes[drawn.place], states[drawn.place]
+        marks = [mark for mark in {_mark(what) for what, _ in notes.get(box.label, ())} if mark]
+        classes = " ".join(["box", state, *(["output"] if box.output else []), *sorted(marks)])
+        known = f'class="{classes}" id="{letter}{drawn.place}" data-link="{link}" tabindex="0" role="button"'
+        return known, f"{STATES[state]}: {box.text}, {box.label}"
+
+    return opening
+
+
+def _mark(what: str) -> str:
+    return {"why it stays": "stays", "taken back": "reverted"}.get(what, "")
+
+
+def _parting(diff: GraphDiff) -> str:
+    """The box in which two models part."""
+    difference = getattr(diff.verification, "difference", None)
+    place = None if difference is None else diff.before.places.get(difference.value)
+    return "" if place is None else f"b{place}"
+
+
+def _data(diff: GraphDiff, blocks: Sequence[Block], number: dict[int, int], notes: tuple[Notes, Notes]) -> str:
+    """What the script knows of rows and boxes: [name, operation, shape, parameters, MACs, link, state, row, notes]."""
+    folded = {number[id(row)]: index for index, block in enumerate(blocks) for row in block.repeats}
+    rows = [row for block in blocks for row in (*block.rows, *block.repeats)]
+    boxes = []
+    for side, drawing in enumerate((diff.before, diff.after)):
+        states = linked(diff.links, side)
+        row_of = {place: number[id(row)] for row in rows for place in (row.before, row.after)[side]}
+        boxes.append(
+            [
+                [
+                    b.label,
+                    b.text,
+                    b.shape,
+                    b.parameters,
+                    b.macs,
+                    *states[place],
+                    row_of[place],
+                    *_told(notes[side].get(b.label)),
+                ]
+                for place, b in enumerate(drawing.boxes)
+            ]
+        )
+    changed = sorted(number[id(row)] for row in rows if row.regions)
+    content = {"boxes": boxes, "changed": changed, "folded": folded, "states": STATES}
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _told(notes: list[tuple[str, str]] | None) -> list[list[list[str]]]:
+    return [[[what, shown(text)] for what, text in notes]] if notes else []
+
+
+def _row(diff: GraphDiff, index: int, row: Row, openings: Sequence[Opening]) -> ShownRow:
+    sides = (diff.before, row.before), (diff.after, row.after)
+    words = [_counted(drawing, places) for drawing, places in sides]
     summary = " → ".join(words) if row.regions else f"unchanged: {words[0]}"
-    pictures = picture(diff.before, row.before), picture(diff.after, row.after)
-    return ShownRow(index, summary, bool(row.regions), bool(row.regions) or row.size <= OPENED, pictures)
+    pictures = [picture(drawing, places) for drawing, places in sides]
+    drawn = tuple((shape, "".join(elements(shape, opening))) for shape, opening in zip(pictures, openings, strict=True))
+    return ShownRow(index, summary, bool(row.regions), bool(row.regions) or row.size <= OPENED, drawn)
 
 
 def _counted(drawing: Drawing, places: Sequence[int]) -> str:
@@ -143,45 +186,80 @@ def _repeated(block: Block) -> str:
     return f"the same {times} times more" if times > 1 else "the same once more"
 
 
-def region_contents(diff: GraphDiff, index: int, region: Region, why: Mapping[str, str]) -> dict[str, Any]:
-    """What a click on a region tells."""
+def _regions(diff: GraphDiff, notes: Notes) -> list[dict[str, Any]]:
+    """What a click on each region tells; in print, of those that are alike the first."""
+    found = [_region(diff, index, region, notes) for index, region in enumerate(diff.links.regions)]
+    alike: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for region, content in zip(diff.links.regions, found, strict=True):
+        went, came = ([CHANNELS.sub("", box.text) for box in boxes] for boxes in content["boxes"])
+        alike[(*region.rules.items(), *went, "", *came)].append(content)
+    for first, *others in alike.values():
+        names = [content["title"] for content in others]
+        first["more"] = ", ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
+        first["times"] = len(others)
+        for content in others:
+            content["alike"] = True
+    return found
+
+
+def _region(diff: GraphDiff, index: int, region: Region, notes: Notes) -> dict[str, Any]:
     went = [diff.before.boxes[place] for place in region.before]
     came = [diff.after.boxes[place] for place in region.after]
+    checked = Counter((step.rule, certificate(step)) for step in region.steps if certificate(step))
     return {
         "index": index,
-        "title": came[-1].label or came[-1].name if came else went[-1].label or went[-1].name,
+        "title": came[-1].label if came else went[-1].label,
         "how": region.how,
         "certain": region.certain,
-        "equations": list(equations(region)),
+        "rules": region.rules,
         "boxes": (went, came),
         "totals": (total(went), total(came)),
         "kernels": diff.kernels(region),
-        "why": [why[box.label] for box in came if box.label in why],
+        "notes": [(what, shown(text)) for box in came for what, text in notes.get(box.label, ())],
+        "checked": [(rule, text, count) for (rule, text), count in checked.items()],
+        "more": "",
+        "times": 0,
+        "alike": False,
     }
 
 
-def equations(region: Region) -> Iterator[Equation]:
-    """The rules of a region, in the order in which they were first applied."""
+def equations(regions: Iterator[Region]) -> Iterator[Equation]:
+    """The rules of some regions, in the order in which they were first applied."""
     from repcompiler.passes import PASSES
 
     docs = {rule.name: rule.doc for rule in PASSES}
-    for name, count in region.rules.items():
-        first, _, rest = docs.get(name, "").partition("\n")
-        yield Equation(name, count, first, rest.strip("\n"))
+    counts: Counter[str] = Counter()
+    for region in regions:
+        counts.update(region.rules)
+    for name, count in counts.items():
+        yield Equation(name, count, tuple(_paragraphs(docs.get(name, ""))))
+
+
+def _paragraphs(doc: str) -> Iterator[tuple[str, bool]]:
+    """Prose as it flows, formulas line by line, with what stands beside one below it."""
+    for formula, group in groupby(doc.splitlines(), key=lambda line: line.startswith("  ")):
+        if formula:
+            yield "\n".join(part for line in group for part in re.split(r"(?<=\S) {4,}", line.removeprefix("    "))), True
+        else:
+            yield from (
+                (" ".join(text.split()), False) for text in re.split(r"\n\n|\n(?=Source)", "\n".join(group)) if text.strip()
+            )
 
 
 def lines(diff: GraphDiff) -> Iterator[str]:
     """The diff as text: the summary, then each region."""
+    sure = verdict(diff)
     yield f"{diff.before.title} -> {diff.after.title}"
-    yield from (f"{bar.what:<24}{bar.before:>16,}{bar.after:>16,}  {bar.share}" for bar in bars(diff))
-    yield verdict(diff)[1]
+    yield from (f"{bar.what:<24}{bar.before:>16,.12g}{bar.after:>16,.12g}  {bar.change}" for bar in bars(diff))
+    yield f"{sure.title}: {sure.words}"
+    yield from (line for line in (*sure.notes, sure.parting, *told(diff)) if line)
     yield f"{len(diff.links.pairs)} operations are the same"
     for region in diff.links.regions:
         rules = ", ".join(f"{count} x {name}" for name, count in region.rules.items())
         how = rules or ("" if region.how == "log" else f"by {region.how}{'' if region.certain else ', not certain'}")
         yield f"\n{how}"
-        yield from (f"  - {box.name} = {box.text} : {box.shape}" for box in map(diff.before.boxes.__getitem__, region.before))
-        yield from (f"  + {box.name} = {box.text} : {box.shape}" for box in map(diff.after.boxes.__getitem__, region.after))
+        yield from (f"  - {box.label} = {box.text} : {box.shape}" for box in map(diff.before.boxes.__getitem__, region.before))
+        yield from (f"  + {box.label} = {box.text} : {box.shape}" for box in map(diff.after.boxes.__getitem__, region.after))
 
 
-__all__ = ["Bar", "Box", "Equation", "ShownRow", "bars", "equations", "lines", "of", "region_contents", "verdict"]
+__all__ = ["Equation", "ShownRow", "equations", "lines", "of"]

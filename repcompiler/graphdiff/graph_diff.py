@@ -17,7 +17,7 @@ from repcompiler.document import Document
 from repcompiler.equivalence import VerifyResult, compare, open_pair
 from repcompiler.errors import ModelError
 from repcompiler.fingerprints import of_pair
-from repcompiler.graphdiff import contents, kernels, page, poster, viewers
+from repcompiler.graphdiff import contents, kernels, page, poster, summary, viewers
 from repcompiler.graphdiff.kernels import Kernel
 from repcompiler.graphdiff.model import Drawing, Links, Region, draw
 from repcompiler.graphdiff.regions import links
@@ -106,7 +106,8 @@ class GraphDiff:
                 }
                 for region in self.links.regions
             ],
-            "verdict": contents.verdict(self)[1],
+            "verdict": summary.verdict(self).state,
+            "verification": asdict(summary.verdict(self)),
         }
 
     def kernels(self, region: Region) -> list[Kernel]:
@@ -145,8 +146,8 @@ def diff(
         except ModelError as error:
             unverified = str(error)
     statistics = first.statistics(), second.statistics()
-    old = draw(first.graph(), _title(before, "before"), statistics[0], first)
-    new = draw(second.graph(), _title(after, "after"), statistics[1], second)
+    titles = _titles(before, after)
+    old, new = draw(first.graph(), titles[0], statistics[0], first), draw(second.graph(), titles[1], statistics[1], second)
     found = links(old, new, _aligned(first, second, matched, (old, new))) if report is None else trace(old, new, report)
     return GraphDiff(old, new, found, report, verification, unverified)
 
@@ -160,8 +161,10 @@ def _aligned(first: Document, second: Document, matched: Matched | None, drawing
     return align(*graphs, matched.pairs(*graphs), of_pair(first, matched) if quick else ({}, {}))
 
 
-def _title(model: Any, fallback: str) -> str:
-    return Path(model).name if isinstance(model, (str, os.PathLike)) else f"{fallback}: {type(model).__name__}"
+def _titles(before: Any, after: Any) -> tuple[str, str]:
+    """The names of files, or of the classes of modules."""
+    first, second = (Path(m).name if isinstance(m, (str, os.PathLike)) else type(m).__name__ for m in (before, after))
+    return (first, second) if first != second else (f"{first}, before", f"{second}, after")
 
 
 def _written(text: str, path: PathLike | None) -> str:

@@ -6,7 +6,7 @@ larger one's.  Red is positive, blue negative, on one scale for all, so that the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from repcompiler.graphdiff.model import Drawing, Region
 from repcompiler.ir import Node, Value
-from repcompiler.ops import Conv, Sum
+from repcompiler.ops import BatchNorm, Conv, Identity, Op, Sum
 from repcompiler.refusal import Refusal
 from repcompiler.region import Scope, convolution, regions
 
@@ -25,6 +25,8 @@ MOST = 12
 """Kernels in a row."""
 REACH = 16
 """Steps that a branch may be long."""
+ROUNDING = 1e-5
+"""Relative difference of weights that were merged and rounded to float32."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,18 @@ class Kernel:
 
     words: str
     taps: tuple[tuple[float, ...], ...]
-    """The numbers divided by the largest of all kernels of the region: -1 to 1."""
+    """The numbers divided by `scale`: -1 to 1."""
+    scale: float
+    """The largest magnitude in all kernels of the region."""
+    channels: tuple[int, int]
+    """Which output channel is shown, and of which input channel."""
 
     @property
-    def cells(self) -> Iterator[tuple[int, int, str, str]]:
-        """(column, row, colour, number) of each tap."""
+    def cells(self) -> Iterator[tuple[int, int, str, str, str]]:
+        """(column, row, colour, opacity, number) of each tap."""
         for y, line in enumerate(self.taps):
             for x, tap in enumerate(line):
-                colour = "#c0392b" if tap > 0 else "#2060c0"
-                yield x, y, colour, f"{abs(tap):.2f}"
+                yield x, y, "plus" if tap > 0 else "minus", f"{abs(tap):.2f}", f"{tap * self.scale:.3g}"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,57 +63,78 @@ def scope(drawing: Drawing) -> Scope:
 
 
 def of_region(scope: Scope, before: Drawing, after: Drawing, region: Region) -> list[Kernel]:
-    """The branches' kernels and the merged one; nothing where the region is no sum of branches."""
+    """The branches' kernels and the merged one; nothing where the region is no sum of branches, and nothing else."""
     nodes = [node for place in region.before if (node := before.boxes[place].node) is not None]
     inside = set(nodes)
-    sums = [node for node in nodes if isinstance(node.op, Sum) and not any(user in inside for user in node.output.uses)]
+    sums = [node for node in nodes if isinstance(node.op, Sum) and not _is_read(node, inside)]
     merged = [node.op for place in region.after if (node := after.boxes[place].node) is not None and isinstance(node.op, Conv)]
     if len(sums) != 1 or len(merged) != 1 or not 1 <= len(merged[0].kernel_size) <= 2 or merged[0].weight.size > LARGE:
         return []
-    branches = [
-        found for operand, sign in _terms(sums[0], inside) if (found := _branch(operand, sign, scope, inside)) is not None
-    ]
-    if not 1 < len(branches) < MOST:
-        return []
-    return _pictures(branches, merged[0])
+    terms = list(_terms(sums[0], inside))
+    branches = [found for value, sign in terms if (found := _branch(value, sign, scope, inside)) is not None]
+    return _pictures(branches, merged[0]) if 1 < len(branches) == len(terms) < MOST else []
+
+
+def _is_read(node: Node, inside: set[Node]) -> bool:
+    """Whether anything in the region reads it, but for identities."""
+    readers = [user for user in node.output.uses if user in inside]
+    return any(not isinstance(user.op, Identity) or _is_read(user, inside) for user in readers)
 
 
 def _terms(node: Node, inside: set[Node], sign: int = 1) -> Iterator[tuple[Value, int]]:
     """What a tree of sums adds up."""
     assert isinstance(node.op, Sum)
     for value, own in zip(node.inputs, node.op.signs, strict=True):
-        producer = value.producer
-        if producer is not None and producer in inside and isinstance(producer.op, Sum):
-            yield from _terms(producer, inside, sign * own)
+        source = value
+        while source.producer in inside and isinstance(source.producer.op, Identity):
+            source = source.producer.inputs[0]
+        if source.producer in inside and isinstance(source.producer.op, Sum):
+            yield from _terms(source.producer, inside, sign * own)
         else:
-            yield value, sign * own
+            yield source, sign * own
 
 
 def _branch(value: Value, sign: int, scope: Scope, inside: set[Node]) -> tuple[str, Conv, int] | None:
     """A branch back to where the region begins: in words, and as one convolution."""
-    words, whole = "identity", None
+    whole = None
     try:
         for found, interior in regions(value, scope, REACH):
             producers = [inner.producer for inner in (*interior, *([] if found.source is value else [value]))]
             if all(producer in inside for producer in producers):
                 whole = found
-        if whole is None:
-            return None
-        kinds = [type(op).__name__ for op in whole.ops()]
-        conv = convolution(whole, scope.views)
-        size = "x".join(map(str, conv.kernel_size))
-        words = " ".join([size if any(isinstance(op, Conv) for op in whole.ops()) else "identity", *kinds])
-        return words, conv, sign
+        return None if whole is None else (_words([*whole.ops()]), convolution(whole, scope.views), sign)
     except (Refusal, ValueError):
         return None
 
 
+def _words(ops: Sequence[Op]) -> str:
+    """ "3x3 conv, batch norm"."""
+    words = [_word(op) for op in ops if not isinstance(op, Identity)]
+    linear = any(not isinstance(op, (BatchNorm, Identity)) for op in ops)
+    return ", ".join(words if linear else ["identity", *words])
+
+
+def _word(op: Op) -> str:
+    if isinstance(op, BatchNorm):
+        return "batch norm"
+    return f"{'x'.join(map(str, op.kernel_size))} conv" if isinstance(op, Conv) else op.kind
+
+
 def _pictures(branches: list[tuple[str, Conv, int]], merged: Conv) -> list[Kernel]:
+    """None where the branches do not add up to what is there: then the region did more than merge them."""
     channel = _channel(merged)
     kernels = [(words, sign * _at(conv, channel, merged)) for words, conv, sign in branches]
-    kernels.append(("sum", _at(merged, channel, merged)))
-    largest = max(float(np.abs(kernel).max()) for _, kernel in kernels) or 1.0
-    return [Kernel(words, tuple(map(tuple, (kernel / largest).tolist()))) for words, kernel in kernels]
+    total = _at(merged, channel, merged)
+    if any(kernel.shape != total.shape for _, kernel in kernels):
+        return []
+    largest = max(float(np.abs(kernel).max()) for kernel in (total, *(kernel for _, kernel in kernels))) or 1.0
+    if float(np.abs(sum(kernel for _, kernel in kernels) - total).max()) > ROUNDING * largest:
+        return []
+    shown = [*kernels, ("their sum: the new kernel", total)]
+    return [
+        Kernel(words, tuple(map(tuple, (k / largest).tolist())), largest, (channel, _source(merged, channel)))
+        for words, k in shown
+    ]
 
 
 def _channel(conv: Conv) -> int:
@@ -124,9 +150,14 @@ def _input(conv: Conv, channel: int) -> int:
     return (channel % per_group) % int(conv.weight.shape[1])
 
 
+def _source(conv: Conv, channel: int) -> int:
+    """The same, counted over all groups."""
+    return (channel // (conv.out_channels // conv.groups)) * int(conv.weight.shape[1]) + _input(conv, channel)
+
+
 def _at(conv: Conv, channel: int, frame: Conv) -> NDArray:
     """The kernel of one channel, in the middle of a frame as large as the merged kernel."""
-    source = (channel // (frame.out_channels // frame.groups)) * int(frame.weight.shape[1]) + _input(frame, channel)
+    source = _source(frame, channel)
     group = channel // (conv.out_channels // conv.groups)
     inside = source - group * int(conv.weight.shape[1])
     taps = (

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff.model import Drawing
 
-HEIGHT, PORT_HEIGHT, LETTER, WIDEST = 38.0, 18.0, 6.7, 30
-"""Sizes in px, and letters a line."""
+HEIGHT, PORT_HEIGHT, LETTER, WIDEST, STEP = 38.0, 18.0, 6.7, 36, 3
+"""Sizes in px; letters a line, and the steps in which boxes grow with them."""
 PORTS = 4
 """Values of other rows that an operation is drawn to read one by one."""
 OPTIONS = {
@@ -23,6 +23,11 @@ OPTIONS = {
     "spacing": {"layer_gap": 26.0, "node_gap": 18.0, "dummy_gap": 14.0, "port_gap": 10.0, "stub": 8.0},
     "routing": {"style": "diagonal"},
 }
+
+
+Item = tuple[int, str]
+"""The place of a box, and whether it is itself, or a port that its value comes from or goes to."""
+Laid = tuple[tuple[tuple[float, float], ...], tuple[str, ...], float, float]
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ def shortened(text: str, most: int = WIDEST) -> str:
 def picture(drawing: Drawing, places: Sequence[int]) -> Picture:
     """The boxes at `places`, with ports for what they read from elsewhere and what is read of them there."""
     inside = set(places)
-    items: dict[tuple[int, str], tuple[str, ...]] = {}
-    edges: list[tuple[tuple[int, str], tuple[int, str]]] = []
+    items: dict[Item, tuple[str, ...]] = {}
+    edges: list[tuple[Item, Item]] = []
     for place in sorted(places):
         box = drawing.boxes[place]
         outside = [source for source in box.reads if source not in inside]
@@ -67,11 +72,11 @@ def picture(drawing: Drawing, places: Sequence[int]) -> Picture:
             items[place, "from"] = (f"{len(outside)} values from above",)
             edges.append(((place, "from"), (place, "")))
         else:
-            items |= {(source, "from"): (shortened(drawing.boxes[source].name, 24),) for source in outside}
+            items |= {(source, "from"): (shortened(drawing.boxes[source].label, 24),) for source in outside}
             edges += [((source, "from"), (place, "")) for source in outside]
-        items[place, ""] = _lines(box.text, box.name)
+        items[place, ""] = _lines(box.text, box.label)
         if box.output or any(reader not in inside for reader in drawing.readers[place]):
-            items[place, "to"] = ("output" if box.output else shortened(box.name, 24),)
+            items[place, "to"] = ("output" if box.output else shortened(box.label, 24),)
             edges.append(((place, ""), (place, "to")))
     return _placed(items, edges)
 
@@ -80,28 +85,39 @@ def _lines(text: str, name: str) -> tuple[str, ...]:
     return (text if len(text) <= WIDEST else text[: WIDEST - 1] + "…", shortened(name))
 
 
-def _placed(items: Mapping[tuple[int, str], tuple[str, ...]], edges: Iterable[tuple[Any, Any]]) -> Picture:
+def _placed(items: Mapping[Item, tuple[str, ...]], edges: Iterable[tuple[Item, Item]]) -> Picture:
+    if not items:
+        return Picture(0, 0, (), ())
+    sizes = [(_width(lines), PORT_HEIGHT if port else HEIGHT) for (_, port), lines in items.items()]
+    index = {item: place for place, item in enumerate(items)}
+    centres, paths, width, height = _laid(tuple(sizes), tuple((index[source], index[target]) for source, target in edges))
+    shown = [
+        Shown(*item, *centre, *size, lines) for (item, lines), centre, size in zip(items.items(), centres, sizes, strict=True)
+    ]
+    return Picture(width, height, tuple(shown), paths)
+
+
+def _width(lines: Sequence[str]) -> float:
+    """In steps of some letters, so that blocks that differ in names alone are laid out once."""
+    return STEP * -(-max(map(len, lines)) // STEP) * LETTER + 16
+
+
+@lru_cache(maxsize=1024)
+def _laid(sizes: tuple[tuple[float, float], ...], edges: tuple[tuple[int, int], ...]) -> Laid:
+    """The middle of each box, the path of each edge, and the width and height of all."""
     try:
         import graphlay
     except ImportError as error:
         raise ModelError("a drawing needs graphlay and jinja2: pip install repcompiler[diff]") from error
-    if not items:
-        return Picture(0, 0, (), ())
     graph = graphlay.Graph()
-    sizes = {}
-    for item, lines in items.items():
-        sizes[item] = (max(map(len, lines)) * LETTER + 16, PORT_HEIGHT if item[1] else HEIGHT)
-        graph.node(item, width=sizes[item][0], height=sizes[item][1])
+    for place, (width, height) in enumerate(sizes):
+        graph.node(place, width=width, height=height)
     for source, target in edges:
         graph.edge(source, target)
     laid = graphlay.layout(graph, options=OPTIONS)
     left, top = laid.bounds["min"]["x"] - 4, laid.bounds["min"]["y"] - 4
-    shown = [
-        Shown(*item, node["center"]["x"] - left, node["center"]["y"] - top, *sizes[item], items[item])
-        for item, node in zip(items, laid.nodes, strict=True)
-    ]
-    paths = [
+    centres = tuple((node["center"]["x"] - left, node["center"]["y"] - top) for node in laid.nodes)
+    paths = tuple(
         "M" + "L".join(f"{point['x'] - left:.0f} {point['y'] - top:.0f}" for point in edge["points"]) for edge in laid.edges
-    ]
-    size = laid.bounds["max"]["x"] - left + 4, laid.bounds["max"]["y"] - top + 4
-    return Picture(*size, tuple(shown), tuple(paths))
+    )
+    return centres, paths, laid.bounds["max"]["x"] - left + 4, laid.bounds["max"]["y"] - top + 4

@@ -43,7 +43,7 @@ class Box:
     value: Value | None = field(default=None, repr=False)
     """Its result, the first one."""
     label: str = ""
-    """What people know it by."""
+    """What people know it by, as they may see it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Attributes that differ from their defaults, of an operation that the graph does not look into."""
     arrays: tuple[Any, ...] = field(default=(), repr=False)
@@ -141,7 +141,15 @@ def draw(graph: Graph, title: str, statistics: Statistics | None = None, documen
     places |= {value: place for place, node in enumerate(nodes, len(places)) for value in node.outputs}
     handed = set(graph.outputs)
     inputs = [
-        Box(value.name, "Input", "Input", render_shape(value.shape), output=value in handed, value=value, label=value.label)
+        Box(
+            value.name,
+            "Input",
+            "Input",
+            shown(render_shape(value.shape)),
+            output=value in handed,
+            value=value,
+            label=shown(value.label),
+        )
         for value in graph.inputs
     ]
     boxes = []
@@ -149,25 +157,30 @@ def draw(graph: Graph, title: str, statistics: Statistics | None = None, documen
         opaque = document is not None and isinstance(node.op, Opaque)
         known = document.attributes(node) if document is not None and opaque else {}
         settings = {name: value for name, value in known.items() if not hasattr(value, "shape")}
-        shown = [f"{name}={value}" for name, value in settings.items() if not isinstance(value, bytes)]
-        shown += [text for text in attributes(node.op) if not text.startswith("eps=")]
+        words = [f"{name}={value}" for name, value in settings.items() if not isinstance(value, bytes)]
+        words += [text for text in attributes(node.op) if not text.startswith("eps=")]
         boxes.append(
             Box(
                 name=node.output.name,
-                kind=_kind(node),
-                text=" ".join([_kind(node), *shown]),
-                shape=render_shape(node.output.shape),
+                kind=shown(_kind(node)),
+                text=shown(" ".join([_kind(node), *words])),
+                shape=shown(render_shape(node.output.shape)),
                 parameters=cost.params(node.op),
                 macs=cost.macs(node.op, node.output.typical or node.output.shape),
                 reads=tuple(dict.fromkeys(places[value] for value in node.inputs if value in places)),
                 output=any(value in handed for value in node.outputs),
                 value=node.output,
-                label=node.output.label,
+                label=shown(node.output.label),
                 settings=settings,
                 arrays=tuple(array for array in known.values() if hasattr(array, "shape")),
             )
         )
-    return Drawing(title, (*inputs, *boxes), graph, statistics, document)
+    return Drawing(shown(title), (*inputs, *boxes), graph, statistics, document)
+
+
+def shown(text: str) -> str:
+    """Data as people may see it: what would move a cursor, turn the direction of text or hide is spelled out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _kind(node: Node) -> str:

@@ -1,103 +1,143 @@
 "use strict";
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const at = (id) => document.getElementById(id);
-const boxes = all(".box");
-const counterparts = new Map();
-for (const box of boxes) {
-  const link = box.dataset.link;
-  counterparts.set(link, [...(counterparts.get(link) || []), box]);
+const data = JSON.parse(at("data").textContent);
+const [NAME, TEXT, SHAPE, PARAMETERS, MACS, LINK, STATE, ROW, NOTES] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+const ids = ["b", "a"].flatMap((letter, side) => data.boxes[side].map((_, place) => letter + place));
+const known = (id) => data.boxes[id[0] === "b" ? 0 : 1][id.slice(1)];
+const links = new Map();
+for (const id of ids) {
+  const link = known(id)[LINK];
+  if (!links.has(link)) links.set(link, []);
+  links.get(link).push(id);
 }
 document.documentElement.classList.add("scripted");
 
-function light(link, on) {
-  for (const box of counterparts.get(link) || []) box.classList.toggle("lit", on);
+// Repeated blocks are in templates until someone asks for them.
+function unfold(repeats) {
+  const template = repeats && repeats.querySelector("template");
+  if (!template) return;
+  template.replaceWith(template.content);
+  for (const id of hits) mark(id, "hit", true);
+  if (chosen) light(chosen, true);
 }
-let chosen = null;
+document.addEventListener("toggle", (event) => {
+  if (event.target.open && event.target.classList.contains("repeats")) unfold(event.target);
+}, true);
+function rowOf(index) {
+  if (!at("row" + index)) unfold(at("repeats" + data.folded[index]));
+  return at("row" + index);
+}
+function box(id) {
+  rowOf(known(id)[ROW]);
+  return at(id);
+}
+function open(element) {
+  for (let d = element.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
+}
+function show(id) {
+  const element = box(id);
+  open(element);
+  element.scrollIntoView({ block: "center", inline: "nearest" });
+}
+
+function mark(id, what, on) {
+  const element = at(id);
+  if (element) element.classList.toggle(what, on);
+}
+function light(link, on) {
+  for (const id of links.get(link) || []) mark(id, "lit", on);
+}
+let chosen = null, from = null;
 function unlight() {
   if (chosen) light(chosen, false);
   chosen = null;
 }
 
-function open(element) {
-  for (let d = element.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
+function element(tag, text, name) {
+  return Object.assign(document.createElement(tag), { textContent: text, className: name || "" });
 }
-function show(box) {
-  open(box);
-  box.scrollIntoView({ block: "center", inline: "nearest" });
-}
-
 function line(list, what, text) {
-  if (!text || text === "0") return;
-  list.append(Object.assign(document.createElement("dt"), { textContent: what }));
-  list.append(Object.assign(document.createElement("dd"), { textContent: text }));
+  if (text && text !== "0") list.append(element("dt", what), element("dd", text));
 }
-function describe(box) {
-  const data = box.dataset, list = document.createElement("dl");
-  line(list, "operation", data.text);
-  line(list, "name", data.name);
-  line(list, "shape", data.shape);
-  line(list, "parameters", Number(data.parameters).toLocaleString("en"));
-  line(list, "MACs", Number(data.macs).toLocaleString("en"));
-  line(list, "why it stays", data.why);
-  const article = at("region-" + data.link);
-  at("node").replaceChildren(list, ...(article ? [article.cloneNode(true)] : []));
-  if (article) at("node").lastChild.removeAttribute("id");
+function describe(id) {
+  const facts = known(id), list = element("dl", "");
+  line(list, "operation", facts[TEXT]);
+  line(list, "name", facts[NAME]);
+  line(list, "shape", facts[SHAPE]);
+  line(list, "parameters", facts[PARAMETERS].toLocaleString("en"));
+  line(list, "MACs", facts[MACS].toLocaleString("en"));
+  const state = element("p", data.states[facts[STATE]] + (id[0] === "b" ? ", before" : ", after"), "state " + facts[STATE]);
+  const notes = (facts[NOTES] || []).map(([what, text]) => {
+    const note = element("p", "", "why");
+    note.append(element("b", what), " " + text);
+    return note;
+  });
+  const article = at("region-" + facts[LINK]);
+  const copy = article ? article.cloneNode(true) : element("article", "");
+  copy.removeAttribute("id");
+  all(".more, .why", copy).forEach((p) => p.remove()); // for print; the box itself has told
+  for (const name of all("[data-rule]", copy)) name.append(at("rule-" + name.dataset.rule).querySelector("div").cloneNode(true));
+  at("node").replaceChildren(state, list, ...notes, copy);
+  at("panel").scrollTop = 0;
 }
-function choose(box) {
-  const { top } = box.getBoundingClientRect();
+function choose(id) {
+  const element = box(id), { top } = element.getBoundingClientRect();
   unlight();
-  chosen = box.dataset.link;
+  [chosen, from] = [known(id)[LINK], element];
   light(chosen, true);
-  describe(box);
+  describe(id);
   at("panel").hidden = false;
   document.body.classList.add("telling");
-  const other = counterparts.get(chosen).find((b) => b.id[0] !== box.id[0]);
-  if (other) open(other);
-  window.scrollBy(0, box.getBoundingClientRect().top - top); // what was clicked stays where it is
+  const other = links.get(chosen).find((each) => each[0] !== id[0]);
+  if (other) open(box(other));
+  window.scrollBy(0, element.getBoundingClientRect().top - top); // what was clicked stays where it is
 }
 function close() {
   at("panel").hidden = true;
   document.body.classList.remove("telling");
   unlight();
+  if (from) from.focus({ preventScroll: true });
 }
 
 document.addEventListener("mouseover", (event) => {
-  const box = event.target.closest(".box");
-  if (box) light(box.dataset.link, true);
+  const over = event.target.closest(".box");
+  if (over) light(over.dataset.link, true);
 });
 document.addEventListener("mouseout", (event) => {
-  const box = event.target.closest(".box");
-  if (box && box.dataset.link !== chosen) light(box.dataset.link, false);
+  const over = event.target.closest(".box");
+  if (over && over.dataset.link !== chosen) light(over.dataset.link, false);
 });
 let dragged = false;
 document.addEventListener("click", (event) => {
   if (dragged) return;
-  const box = event.target.closest(".box"), port = event.target.closest(".port");
-  if (box) choose(box);
-  if (port) at(port.dataset.to) && (show(at(port.dataset.to)), choose(at(port.dataset.to)));
+  const clicked = event.target.closest(".box"), port = event.target.closest(".port"), go = event.target.closest("[data-go]");
+  const id = clicked ? clicked.id : port ? port.dataset.to : go ? go.dataset.go : null;
+  if (!id) return;
+  if (!clicked) show(id);
+  choose(id);
 });
 at("close").addEventListener("click", close);
 
 // Pan: drag a picture; both sides of a row, and the page, move.
-for (const figure of all("main figure")) {
-  figure.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    dragged = false;
-    const move = (e) => {
-      if (Math.abs(e.clientX - event.clientX) + Math.abs(e.clientY - event.clientY) > 4) dragged = true;
-      if (!dragged) return;
-      figure.scrollLeft -= e.movementX;
-      window.scrollBy(0, -e.movementY);
-    };
-    const up = () => {
-      document.removeEventListener("pointermove", move);
-      document.removeEventListener("pointerup", up);
-      setTimeout(() => (dragged = false));
-    };
-    document.addEventListener("pointermove", move);
-    document.addEventListener("pointerup", up);
-  });
-}
+document.addEventListener("pointerdown", (event) => {
+  const figure = event.target.closest("main figure");
+  if (!figure || event.button) return;
+  dragged = false;
+  const move = (e) => {
+    if (Math.abs(e.clientX - event.clientX) + Math.abs(e.clientY - event.clientY) > 4) dragged = true;
+    if (!dragged) return;
+    figure.scrollLeft -= e.movementX;
+    window.scrollBy(0, -e.movementY);
+  };
+  const up = () => {
+    document.removeEventListener("pointermove", move);
+    document.removeEventListener("pointerup", up);
+    setTimeout(() => (dragged = false));
+  };
+  document.addEventListener("pointermove", move);
+  document.addEventListener("pointerup", up);
+});
 
 let zoom = 1;
 function scale(factor) {
@@ -112,29 +152,30 @@ document.addEventListener("wheel", (event) => {
   scale(event.deltaY < 0 ? 1.1 : 1 / 1.1);
 }, { passive: false });
 
-const changes = all(".row.changed");
 let current = -1;
 function go(step) {
-  if (!changes.length) return;
-  if (current >= 0) changes[current].classList.remove("current");
-  current = (current + step + changes.length) % changes.length;
-  const row = changes[current];
+  const count = data.changed.length;
+  if (!count) return;
+  if (current >= 0) rowOf(data.changed[current]).classList.remove("current");
+  current = current < 0 ? (step > 0 ? 0 : count - 1) : (current + step + count) % count;
+  const row = rowOf(data.changed[current]);
   row.classList.add("current");
   open(row);
   row.scrollIntoView({ block: "start" });
-  at("found").textContent = `change ${current + 1} of ${changes.length}`;
+  at("found").textContent = `change ${current + 1} of ${count}`;
 }
 at("next").addEventListener("click", () => go(1));
-at("previous").addEventListener("click", () => go(current < 0 ? 0 : -1));
+at("previous").addEventListener("click", () => go(-1));
 
-let hits = [], hit = -1;
+let hits = [], hit = -1, texts = null;
 function search() {
-  for (const box of hits) box.classList.remove("hit");
-  const text = at("search").value.trim().toLowerCase();
-  hits = text ? boxes.filter((box) => (box.dataset.name + " " + box.dataset.text).toLowerCase().includes(text)) : [];
-  for (const box of hits) box.classList.add("hit");
+  for (const id of hits) mark(id, "hit", false);
+  texts = texts || ids.map((id) => (known(id)[NAME] + " " + known(id)[TEXT]).toLowerCase());
+  const wanted = at("search").value.trim().toLowerCase();
+  hits = wanted ? ids.filter((_, index) => texts[index].includes(wanted)) : [];
+  for (const id of hits) mark(id, "hit", true);
   hit = -1;
-  at("found").textContent = text ? `${hits.length} found` : "";
+  at("found").textContent = wanted ? `${hits.length} found` : "";
 }
 function nextHit(step) {
   if (!hits.length) return;
@@ -152,18 +193,32 @@ at("search").addEventListener("keydown", (event) => {
 let everything = false;
 function toggle() {
   everything = !everything;
+  if (everything) all(".repeats").forEach(unfold);
   for (const details of all("main details")) details.open = everything || details.classList.contains("changed");
   at("all").textContent = everything ? "close" : "open all";
 }
 at("all").addEventListener("click", toggle);
-window.addEventListener("beforeprint", () => all("main > details").forEach((d) => (d.open = true)));
+
+// Arrows: to the neighbour on the same side, or to the counterpart.
+function neighbour(focused, key) {
+  const side = focused.id[0];
+  if (key === "ArrowLeft" || key === "ArrowRight") {
+    const other = links.get(focused.dataset.link).find((id) => id[0] !== side);
+    return (key === "ArrowRight") === (side === "b") && other ? box(other) : null;
+  }
+  return at(side + (Number(focused.id.slice(1)) + (key === "ArrowDown" ? 1 : -1)));
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const box = event.target.closest(".box");
-  if (box && (event.key === "Enter" || event.key === " ")) choose(box), event.preventDefault();
-  else if (event.key === "n") go(1);
-  else if (event.key === "p") go(current < 0 ? 0 : -1);
+  const focused = event.target.closest(".box");
+  if (focused && (event.key === "Enter" || event.key === " ")) choose(focused.id), event.preventDefault();
+  else if (focused && event.key.startsWith("Arrow")) {
+    const next = neighbour(focused, event.key);
+    if (next) open(next), next.focus();
+    event.preventDefault();
+  } else if (event.key === "n") go(1);
+  else if (event.key === "p") go(-1);
   else if (event.key === "/") at("search").focus(), event.preventDefault();
   else if (event.key === "+") scale(1.25);
   else if (event.key === "-") scale(0.8);

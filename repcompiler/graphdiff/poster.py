@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from repcompiler.graphdiff.layout import Picture, Shown, picture
+from repcompiler.graphdiff.layout import picture
 from repcompiler.graphdiff.model import linked
 from repcompiler.graphdiff.rows import cut
+from repcompiler.graphdiff.svg import Opening, elements
 
 if TYPE_CHECKING:
     from repcompiler.graphdiff.graph_diff import GraphDiff
 
 FILL = {"same": "#eef1f4", "changed": "#ffe3b3", "gone": "#ffd0d0", "new": "#cfefd2", "unsure": "#e8dcff"}
 HEAD, GAP = 30.0, 24.0
+STYLE = " ".join(
+    [
+        "text { font: 11px ui-monospace, monospace; text-anchor: middle; fill: #1b2430 }",
+        ".name { font-size: 10px; fill: #44505c }",
+        ".edges { fill: none; stroke: #8a96a3 } rect { stroke: #c8d0d8 } .port rect { fill: none }",
+        *(f".{state} rect {{ fill: {colour} }}" for state, colour in FILL.items()),
+    ]
+)
 
 
 def svg(diff: GraphDiff) -> str:
@@ -25,33 +33,19 @@ def svg(diff: GraphDiff) -> str:
     widths = [max((pair[side].width for pair in rows), default=0.0) for side in (0, 1)]
     titles = (escape(drawing.title) for drawing in (diff.before, diff.after))
     left, right = widths[0] / 2 + GAP, widths[0] + 2 * GAP + widths[1] / 2
-    parts = [f'<text x="{x:.0f}" y="18" font-size="14">{title}</text>' for x, title in zip((left, right), titles, strict=True)]
+    parts = [f'<text x="{x:.0f}" y="18">{title}</text>' for x, title in zip((left, right), titles, strict=True)]
+    openings = _opening(linked(diff.links, 0)), _opening(linked(diff.links, 1))
     y = HEAD
     for pair in rows:
-        for side, (x, shown) in enumerate(zip((left, right), pair, strict=True)):
-            states = linked(diff.links, side)
+        for x, shown, opening in zip((left, right), pair, openings, strict=True):
             moved = f'<g transform="translate({x - shown.width / 2:.0f} {y:.0f})">'
-            parts += [moved, *_drawn(shown, {place: state for place, (_, state) in states.items()}), "</g>"]
+            parts += [moved, *elements(shown, opening), "</g>"]
         y += max(shown.height for shown in pair) + GAP / 2
-    size = f"{sum(widths) + 3 * GAP:.0f}", f"{y:.0f}"
-    start = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" font-family="monospace" font-size="11"'
-    )
-    return "\n".join(
-        [f'{start} text-anchor="middle">', f'<rect width="{size[0]}" height="{size[1]}" fill="#fff"/>', *parts, "</svg>\n"]
-    )
+    width, height = f"{sum(widths) + 3 * GAP:.0f}", f"{y:.0f}"
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
+    paper = f'<rect width="{width}" height="{height}" fill="#fff"/>'
+    return "\n".join([start, f"<style>{STYLE}</style>", paper, *parts, "</svg>\n"])
 
 
-def _drawn(shown: Picture, states: dict[int, str]) -> Iterator[str]:
-    yield f'<path d="{"".join(shown.paths)}" fill="none" stroke="#8a96a3"/>'
-    for box in shown.boxes:
-        yield from _box(box, "none" if box.port else FILL[states[box.place]])
-
-
-def _box(box: Shown, fill: str) -> Iterator[str]:
-    x, y = box.x - box.width / 2, box.y - box.height / 2
-    place = f'x="{x:.0f}" y="{y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}"'
-    yield f'<rect {place} rx="5" fill="{fill}" stroke="#c8d0d8"/>'
-    for index, line in enumerate(box.lines):
-        down = box.y + 4 + (0 if len(box.lines) == 1 else 15 * index - 8)
-        yield f'<text x="{box.x:.0f}" y="{down:.0f}">{escape(line)}</text>'
+def _opening(states: dict[int, tuple[str, str]]) -> Opening:
+    return lambda box: ('class="port"' if box.port else f'class="{states[box.place][1]}"', "")

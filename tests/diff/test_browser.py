@@ -47,15 +47,20 @@ def css(browser, selector):
     return browser.find_elements("css selector", selector)
 
 
+def name_of(browser, box):
+    """As the page's data has it."""
+    return browser.execute_script("return known(arguments[0])[NAME]", box.get_attribute("id"))
+
+
 def click(browser, name, side):
     """Click the box of this name on one side."""
-    [box] = [box for box in css(browser, f".{side} .box") if box.get_attribute("data-name") == name]
+    [box] = [box for box in css(browser, f".{side} .box") if name_of(browser, box) == name]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
     box.click()
 
 
 def lit(browser, side):
-    return {box.get_attribute("data-name") for box in css(browser, f".{side} .box.lit")}
+    return {name_of(browser, box) for box in css(browser, f".{side} .box.lit")}
 
 
 def test_a_click_lights_both_sides_and_tells_the_rules(browser, opened):

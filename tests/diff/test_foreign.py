@@ -81,7 +81,7 @@ def test_other_weights_are_a_change(blocks, tmp_path):
     diff = repcompiler.diff(path, tmp_path / "tuned.onnx")
     assert changes(diff) == [(["Conv"], ["Conv"])]
     assert not diff.verification.equal
-    assert "they differ" in diff.to_html()
+    assert "They differ" in diff.to_html()
 
 
 def test_a_name_is_not_believed_against_the_numbers():
@@ -104,7 +104,7 @@ def test_files_that_cannot_be_fed_alike_are_not_compared(blocks):
     model.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
     diff = repcompiler.diff(path, model)
     assert diff.verification is None
-    assert "not compared" in diff.to_text()
+    assert "Not compared" in diff.to_text()
 
 
 def test_json_is_whole(blocks):
