@@ -6,10 +6,9 @@ and so is what is computed from them alone.
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -43,6 +42,7 @@ from repcompiler.ops import (
     SpaceToDepth,
 )
 from repcompiler.refusal import Refusal, refuse
+from repcompiler.uncollected import uncollected
 
 LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)(\dd)?|convolution|linear")
 """Of these it is told why they are not lifted."""
@@ -62,18 +62,6 @@ def lift(model: fx.GraphModule) -> Graph:
     made = {value.origin: value for node in graph.nodes for value in node.outputs}
     set_aside(graph, lambda node: [made[operand] for operand in node.origin.all_input_nodes if operand in made])
     return graph
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """All that is made here stays: Python's collector would go through the whole process, time and again, for nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class Lift:

@@ -30,6 +30,7 @@ from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
 from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
+from repcompiler.uncollected import uncollected
 
 SHAPES = 1024
 """Bytes of a constant that shape inference may want to read."""
@@ -54,6 +55,7 @@ class OnnxDocument:
         self._inferred: Inferred | None = None
 
     @classmethod
+    @uncollected()
     def open(cls, model: Any, example_inputs: Any = None) -> OnnxDocument:
         """From a path, an `onnx.ModelProto` or an `onnx_ir.Model`; refuses what is no valid model with ModelError."""
         if example_inputs is not None and not isinstance(example_inputs, Mapping):
@@ -76,6 +78,7 @@ class OnnxDocument:
             _bring_in(self.onnx_ir_model)
         return onnx_ir.to_proto(self.onnx_ir_model)
 
+    @uncollected()
     def fork(self) -> OnnxDocument:
         """A copy of the structure; tensors are shared (they are never written to)."""
         fork = copy(self)
@@ -84,6 +87,7 @@ class OnnxDocument:
         fork.path = fork._session = fork._graph = fork._draft = None
         return fork
 
+    @uncollected()
     def lift(self) -> Graph:
         """The neutral graph, the caller's to rewrite."""
         lift = Lift(self.onnx_ir_model, self.inferred(), OPERATORS, follow)
@@ -102,6 +106,7 @@ class OnnxDocument:
         self._graph = None
         return {}
 
+    @uncollected()
     def inferred(self) -> Inferred:
         """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
         if self._inferred is None:

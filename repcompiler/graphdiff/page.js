@@ -73,7 +73,7 @@ function describe(id) {
     note.append(element("b", what), " " + text);
     return note;
   });
-  const article = at("region-" + facts[LINK]);
+  const article = at("region-" + facts[LINK]) || at("alike").content.getElementById("region-" + facts[LINK]);
   const copy = article ? article.cloneNode(true) : element("article", "");
   copy.removeAttribute("id");
   all(".more, .why", copy).forEach((p) => p.remove()); // for print; the box itself has told
