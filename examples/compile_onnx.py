@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import onnx
 
@@ -19,3 +20,7 @@ onnx.save(plain, target)
 print(report)
 for line in report.explanation():
     print(line)
+
+page = Path(target).with_suffix(".html")
+repcompiler.diff(source, plain, report=report).to_html(page)
+print(f"what was rewritten, and why: {page}")

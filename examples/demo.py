@@ -20,19 +20,19 @@ SIZE = 224
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    trained, plain = FOLDER / "mobileone_s0.onnx", FOLDER / "mobileone_s0.plain.onnx"
+    trained, plain, page = (FOLDER / f"mobileone_s0.{ending}" for ending in ("onnx", "plain.onnx", "html"))
 
     print(f"1. MobileOne-S0 in its training form, random weights and batch norm statistics -> {trained}")
     torch.manual_seed(0)
     export_training_form(settle_batch_norms(MobileOne()), trained)
 
-    print(f"2. repc {trained} -o {plain}", flush=True)
-    subprocess.run([sys.executable, "-m", "repcompiler", str(trained), "-o", str(plain)], check=True)
+    print(f"2. repc {trained} -o {plain} --report {page}", flush=True)
+    subprocess.run([sys.executable, "-m", "repcompiler", str(trained), "-o", str(plain), "--report", str(page)], check=True)
 
     print("3. onnxruntime, its own optimisations on, one thread, one image, both files by turns")
     before, after = compare([trained, plain], {"image": (1, 3, SIZE, SIZE)})
     print(f"   before {before.milliseconds:.1f} ms, after {after.milliseconds:.1f} ms: {1 / after.ratio:.1f} times as fast")
-    print(f"   {trained} and {plain} are yours to look at (netron shows the branches gone)")
+    print(f"   {page} shows both side by side, what was rewritten, and why: open it in a browser")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import NamedTuple
 
 import torch
+from reports import write_report
 from tables import shown_deviation
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,11 +35,16 @@ def size_of(model: nn.Module, image: int = 224) -> Size:
 def made_plain(network: nn.Module, image: int, objective: str = "plain") -> tuple[fx.GraphModule, repcompiler.Report]:
     """The network without skip connections, verified against the source in float64 on images of that size."""
     report = repcompiler.Report()
-    example = torch.randn(1, 3, image, image, generator=torch.Generator().manual_seed(0))
-    return repcompiler.compile(network, example, objective=objective, report=report), report
+    return repcompiler.compile(network, example(image), objective=objective, report=report), report
+
+
+def example(image: int) -> torch.Tensor:
+    """One square image."""
+    return torch.randn(1, 3, image, image, generator=torch.Generator().manual_seed(0))
 
 
 def show(title: str, network: nn.Module, image: int) -> None:
     result, report = made_plain(network, image)
     print(f"{title}\n  before {size_of(network)}\n  after  {size_of(result)}")
     print(f"  deviation (the source's own): {shown_deviation(report.to_dict()['verification'])}", flush=True)
+    write_report(title, network, result, example(image), report)

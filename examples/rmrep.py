@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import torch
 from mobileone import conv_bn, settle_batch_norms
-from plain_form import made_plain, size_of
+from plain_form import example, made_plain, size_of
+from reports import write_report
 from tables import shown_deviation
 from torch import Tensor, nn
 
@@ -67,6 +68,7 @@ def main(image: int = 224) -> None:
         print(f"depth {depth}\n  RepVGG in training {size_of(rep)}\n  RMRep in training  {size_of(rm)}")
         print(f"  RMRep compiled     {size_of(result)}")
         print(f"  deviation (the source's own): {shown_deviation(report.to_dict()['verification'])}", flush=True)
+        write_report(f"rmrep_{depth}", rm, result, example(image), report)
 
 
 if __name__ == "__main__":

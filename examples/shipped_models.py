@@ -1,7 +1,7 @@
 """Trained ONNX files that ship inside PyPI packages, through repc: nodes, deviation, latency.
 
-Prints Markdown.  The files are read where the packages are installed: rapidocr-onnxruntime (text detection, direction and
-recognition) and nudenet (a YOLO detector).
+Prints Markdown, and writes a page for each into build/ that shows what was rewritten, and why.  The files are read where the
+packages are installed: rapidocr-onnxruntime (text detection, direction and recognition) and nudenet (a YOLO detector).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import latency
 import onnx
+from reports import page
 from tables import nodes, print_table, script, shown_deviation
 
 PACKAGES = ("rapidocr_onnxruntime", "nudenet")
@@ -47,7 +48,7 @@ def input_shapes(file: Path) -> dict[str, list[int]]:
 def row(file: Path) -> list[str]:
     with TemporaryDirectory() as folder:
         result, report = Path(folder) / "plain.onnx", Path(folder) / "report.json"
-        command = [script("repc"), str(file), "-o", str(result), "--json", str(report)]
+        command = [script("repc"), str(file), "-o", str(result), "--json", str(report), "--report", str(page(file.stem))]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         content = json.loads(report.read_text())
         shapes = input_shapes(file)

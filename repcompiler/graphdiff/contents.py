@@ -94,11 +94,11 @@ def _notes(diff: GraphDiff) -> tuple[Notes, Notes]:
     if diff.report is None:
         return notes
     for line in diff.report.remaining:
-        notes[AFTER][shown(line.value)].append(("why it stays", line.reason))
+        notes[AFTER][shown(line.value)].append(("why it stays", line.reason + (f" ({line.rule})" if line.rule else "")))
     label = {box.name: box.label for box in diff.after.boxes}
     for refusal in diff.report.declined:
         name = diff.report.renamed.get(refusal.root, refusal.root)
-        if name in label:
+        if name in label and not any(refusal.reason in text for _, text in notes[AFTER][label[name]]):
             notes[AFTER][label[name]].append(("refused here", f"{refusal.rule}: {refusal.reason}"))
     for side, drawing in enumerate((diff.before, diff.after)):
         label = {box.name: box.label for box in drawing.boxes}

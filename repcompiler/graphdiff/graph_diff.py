@@ -146,7 +146,7 @@ def diff(
         except ModelError as error:
             unverified = str(error)
     statistics = first.statistics(), second.statistics()
-    titles = _titles(before, after)
+    titles = _titles(before, after, report is not None)
     old, new = draw(first.graph(), titles[0], statistics[0], first), draw(second.graph(), titles[1], statistics[1], second)
     found = links(old, new, _aligned(first, second, matched, (old, new))) if report is None else trace(old, new, report)
     return GraphDiff(old, new, found, report, verification, unverified)
@@ -161,9 +161,11 @@ def _aligned(first: Document, second: Document, matched: Matched | None, drawing
     return align(*graphs, matched.pairs(*graphs), of_pair(first, matched) if quick else ({}, {}))
 
 
-def _titles(before: Any, after: Any) -> tuple[str, str]:
+def _titles(before: Any, after: Any, compiled: bool) -> tuple[str, str]:
     """The names of files, or of the classes of modules."""
     first, second = (Path(m).name if isinstance(m, (str, os.PathLike)) else type(m).__name__ for m in (before, after))
+    if compiled and not isinstance(after, (str, os.PathLike)):
+        second = f"{first}, compiled"
     return (first, second) if first != second else (f"{first}, before", f"{second}, after")
 
 

@@ -117,7 +117,7 @@ def _words(ops: Sequence[Op]) -> str:
 def _word(op: Op) -> str:
     if isinstance(op, BatchNorm):
         return "batch norm"
-    return f"{'x'.join(map(str, op.kernel_size))} conv" if isinstance(op, Conv) else op.kind
+    return f"{'x'.join(map(str, op.kernel_size))} conv" if isinstance(op, Conv) else op.kind.lower()
 
 
 def _pictures(branches: list[tuple[str, Conv, int]], merged: Conv) -> list[Kernel]:

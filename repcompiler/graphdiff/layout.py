@@ -13,7 +13,7 @@ from functools import lru_cache
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff.model import Drawing
 
-HEIGHT, PORT_HEIGHT, LETTER, WIDEST, STEP = 38.0, 18.0, 6.7, 36, 3
+HEIGHT, PORT_HEIGHT, LETTER, WIDEST, STEP = 38.0, 18.0, 6.7, 40, 3
 """Sizes in px; letters a line, and the steps in which boxes grow with them."""
 PORTS = 4
 """Values of other rows that an operation is drawn to read one by one."""

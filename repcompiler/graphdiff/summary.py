@@ -110,7 +110,7 @@ def verdict(diff: GraphDiff) -> Verdict:
     gauges = tuple(_gauges(max(found.outputs, key=strain))) if found.outputs else ()
     notes = tuple(map(shown, found.notes)) if isinstance(found, VerifyResult) else ()
     if found.equal:
-        return Verdict("equal", "The same function", words, gauges, probes, "", notes)
+        return Verdict("equal", "The same function, to rounding", words, gauges, probes, "", notes)
     parting = ""
     if isinstance(found, VerifyResult):
         parting = shown(str(found.difference) if found.difference is not None else found.unlocated)
@@ -129,8 +129,9 @@ def _gauges(worst: Deviation) -> Iterator[Gauge]:
 
 def certificates(diff: GraphDiff) -> dict[str, int]:
     """How many rewrites were checked by themselves, by what was found."""
-    found = (certificate(step) for region in diff.links.regions for step in region.steps)
-    return dict(Counter(text for text in found if text).most_common())
+    steps = (step for region in diff.links.regions for step in region.steps if certificate(step))
+    found = (shown(str(getattr(getattr(step, "certificate", None), "verdict", certificate(step)))) for step in steps)
+    return dict(Counter(found).most_common())
 
 
 def certificate(step: object) -> str:

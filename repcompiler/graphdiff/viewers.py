@@ -32,7 +32,7 @@ def dot(diff: GraphDiff) -> str:
 
 def _nodes(drawing: Drawing, letter: str, states: dict[int, str]) -> Iterator[str]:
     for place, box in enumerate(drawing.boxes):
-        yield f'{letter}{place} [label={_quoted(f"{box.text}{chr(10)}{box.name}")} fillcolor="{FILL[states[place]]}"];'
+        yield f'{letter}{place} [label={_quoted(f"{box.text}{chr(10)}{box.label}")} fillcolor="{FILL[states[place]]}"];'
     for place, box in enumerate(drawing.boxes):
         for source in box.reads:
             yield f"{letter}{source} -> {letter}{place};"
@@ -44,33 +44,39 @@ def _quoted(text: str) -> str:
 
 
 def node_data(diff: GraphDiff) -> dict[str, Any]:
-    """Node data of model-explorer for the result: what happened to each node, and a colour."""
-    states = linked(diff.links, 1)
+    """Node data of model-explorer for the result: what happened to each node, and a colour.
+
+    One graph's data without the graph's name, which the viewer takes for whichever graph is open; nodes have the ids that its
+    ONNX adapter gives them: their names, or else their places.
+    """
+    states, model = linked(diff.links, 1), getattr(diff.after.document, "onnx_ir_model", None)
+    places = {} if model is None else {node: place for place, node in enumerate(model.graph)}
     results = {}
     for place, box in enumerate(diff.after.boxes):
+        if box.node is None:
+            continue
         link, state = states[place]
         region = diff.links.regions[int(link[1:])] if link[0] == "r" else None
         rules = f": {', '.join(region.rules)}" if region is not None and region.rules else ""
-        results[_node_name(box.node) or box.name] = {"value": f"{state}{rules}", "bgColor": FILL[state]}
-    return {"main": {"results": results}}
-
-
-def _node_name(node: Any) -> str:
-    """The document's own name of a node."""
-    return str(getattr(getattr(node, "origin", None), "name", "") or "")
+        origin = box.node.origin
+        name = getattr(origin, "name", "") or (f"<node_{places[origin]}>" if origin in places else box.name)
+        results[name] = {"value": f"{state}{rules}", "bgColor": FILL[state], "textColor": "#1b2430"}
+    return {"name": f"{diff.before.title} -> {diff.after.title}", "results": results}
 
 
 def write_annotated(diff: GraphDiff, path: Path) -> None:
-    """The result with `metadata_props` on each node that came: the rules, and the names of what went."""
-    if not hasattr(diff.after.document, "onnx_ir_model"):
+    """A copy of the result with `metadata_props` on each node that came: the rules, and the names of what went."""
+    document = diff.after.document
+    if document is None or not hasattr(document, "onnx_ir_model"):
         raise ModelError("only an ONNX model has metadata that Netron shows")
+    copy = document.fork()
+    nodes = {node.output.name: node for node in copy.lift().nodes if node.outputs}
     for region in diff.links.regions:
-        for place in region.after:
-            node = diff.after.boxes[place].node
-            if node is not None and node.origin is not None:
+        for box in map(diff.after.boxes.__getitem__, region.after):
+            origin = None if box.node is None else nodes[box.name].origin
+            if origin is not None:
                 rules = ", ".join(f"{name} x {count}" for name, count in region.rules.items())
-                node.origin.metadata_props["repcompiler.rules"] = rules or f"not known; aligned by {region.how}"
+                origin.metadata_props["repcompiler.rules"] = rules or f"not known; aligned by {region.how}"
                 went = [diff.before.boxes[gone].name for gone in region.before]
-                node.origin.metadata_props["repcompiler.from"] = json.dumps(went)
-    assert diff.after.document is not None
-    diff.after.document.save(path)
+                origin.metadata_props["repcompiler.from"] = json.dumps(went)
+    copy.save(path)

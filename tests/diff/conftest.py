@@ -1,5 +1,7 @@
 """Small ONNX files: blocks of three branches in a row, under whatever names."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -47,6 +49,37 @@ def blocks(tmp_path):
     """A function that writes `repvgg` blocks into a new file."""
     count = iter(range(100))
     return lambda **options: repvgg(tmp_path / f"model{next(count)}.onnx", **options)
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """The path of a file with two convolutions that cannot be one: the second pads what the bias of the first has moved."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((4, 4, 1, 1)), "b": rng.standard_normal(4), "v": rng.standard_normal((4, 4, 3, 3))}
+    weights = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    first = helper.make_node("Conv", ["x", "w", "b"], ["first"])
+    second = helper.make_node("Conv", ["first", "v"], ["y"], pads=[1] * 4)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4, "h", "w"]) for name in "xy"]
+    graph = helper.make_graph([first, second], "g", values[:1], values[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "refused.onnx")
+    return tmp_path / "refused.onnx"
+
+
+@pytest.fixture
+def wrong_merge(monkeypatch):
+    """merge_parallel_branches with a mistake of one in a thousand."""
+    from repcompiler import compiler, passes
+    from repcompiler.rewriter import Rule
+
+    def wrong(rule):
+        def result(**captures):
+            term, *_ = rule.result(**captures)
+            return replace(term, op=replace(term.op, weight=term.op.weight * 1.001))
+
+        return Rule(rule.name, rule.doc, rule.patterns, result)
+
+    rules = tuple(wrong(rule) if rule.name == "merge_parallel_branches" else rule for rule in passes.PASSES)
+    monkeypatch.setattr(compiler, "PASSES", rules)
 
 
 @pytest.fixture
