@@ -23,6 +23,8 @@ SIDES = ("before", "after")
 OPENED = 12
 """Unchanged boxes up to which a row is open at first."""
 STATES = {"same": "the same", "unsure": "probably the same", "changed": "rewritten", "gone": "gone", "new": "new"}
+AT_ONCE = 40
+"""Rows, and changes in the list for print, that are in the page from the beginning; others when they are asked for."""
 MOST = 6
 """Names in a list of things that are alike."""
 
@@ -38,6 +40,8 @@ class ShownRow:
     summary: str
     changed: bool
     open: bool
+    late: bool
+    """Whether it is drawn only when it is near what is looked at."""
     pictures: tuple[tuple[Picture, str], ...]
     """Of either side: the picture, and its elements."""
 
@@ -79,7 +83,7 @@ def of(diff: GraphDiff) -> dict[str, Any]:
         "noted": any(notes[AFTER].values()),
         "blocks": [(drawn(block.rows), drawn(block.repeats), _repeated(block)) for block in blocks],
         "rules": list(equations(region for region in diff.links.regions)),
-        "regions": _regions(diff, notes[AFTER]),
+        **_listed(_regions(diff, notes[AFTER])),
         "data": _data(diff, blocks, number, notes),
     }
 
@@ -173,7 +177,7 @@ def _row(diff: GraphDiff, index: int, row: Row, openings: Sequence[Opening]) -> 
     summary = " → ".join(words) if row.regions else f"unchanged: {words[0]}"
     pictures = [picture(drawing, places) for drawing, places in sides]
     drawn = tuple((shape, "".join(elements(shape, opening))) for shape, opening in zip(pictures, openings, strict=True))
-    return ShownRow(index, summary, bool(row.regions), bool(row.regions) or row.size <= OPENED, drawn)
+    return ShownRow(index, summary, bool(row.regions), bool(row.regions) or row.size <= OPENED, index >= AT_ONCE, drawn)
 
 
 def _counted(drawing: Drawing, places: Sequence[int]) -> str:
@@ -200,6 +204,13 @@ def _regions(diff: GraphDiff, notes: Notes) -> list[dict[str, Any]]:
         for content in others:
             content["alike"] = True
     return found
+
+
+def _listed(regions: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Those that are listed at once, those that follow in print, and those that are like one of these."""
+    kinds = [region for region in regions if not region["alike"]]
+    alike = [region for region in regions if region["alike"]]
+    return {"listed": kinds[:AT_ONCE], "further": kinds[AT_ONCE:], "alike": alike}
 
 
 def _region(diff: GraphDiff, index: int, region: Region, notes: Notes) -> dict[str, Any]:

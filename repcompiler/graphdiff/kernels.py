@@ -23,6 +23,8 @@ LARGE = 2**22
 """Numbers of a kernel from which on it is not worked out for a picture."""
 MOST = 12
 """Kernels in a row."""
+CANDIDATES = 12
+"""Channels of which one is shown."""
 REACH = 16
 """Steps that a branch may be long."""
 ROUNDING = 1e-5
@@ -122,7 +124,7 @@ def _word(op: Op) -> str:
 
 def _pictures(branches: list[tuple[str, Conv, int]], merged: Conv) -> list[Kernel]:
     """None where the branches do not add up to what is there: then the region did more than merge them."""
-    channel = _channel(merged)
+    channel = _channel(branches, merged)
     kernels = [(words, sign * _at(conv, channel, merged)) for words, conv, sign in branches]
     total = _at(merged, channel, merged)
     if any(kernel.shape != total.shape for _, kernel in kernels):
@@ -137,11 +139,13 @@ def _pictures(branches: list[tuple[str, Conv, int]], merged: Conv) -> list[Kerne
     ]
 
 
-def _channel(conv: Conv) -> int:
-    """The output channel to show: that of the largest kernel on its own input channel."""
-    weight = np.abs(np.asarray(conv.weight)).reshape(*conv.weight.shape[:2], -1).sum(-1)
-    own = [weight[channel, _input(conv, channel)] for channel in range(conv.out_channels)]
-    return int(np.argmax(own))
+def _channel(branches: list[tuple[str, Conv, int]], merged: Conv) -> int:
+    """The output channel to show: of a few, that in which the faintest branch is the least faint."""
+
+    def faintest(channel: int) -> float:
+        return min(float(np.abs(_at(conv, channel, merged)).max()) for _, conv, _ in branches)
+
+    return max(range(0, merged.out_channels, -(-merged.out_channels // CANDIDATES)), key=faintest)
 
 
 def _input(conv: Conv, channel: int) -> int:

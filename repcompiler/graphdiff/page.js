@@ -13,19 +13,33 @@ for (const id of ids) {
 }
 document.documentElement.classList.add("scripted");
 
-// Repeated blocks are in templates until someone asks for them.
-function unfold(repeats) {
-  const template = repeats && repeats.querySelector("template");
+// What is far away, or repeats what was seen, is in templates until someone comes near or asks for it.
+function unpack(holder) {
+  const template = holder && holder.querySelector(":scope > template");
   if (!template) return;
   template.replaceWith(template.content);
   for (const id of hits) mark(id, "hit", true);
   if (chosen) light(chosen, true);
+}
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    near.unobserve(target);
+    unpack(target);
+  }
+}, { rootMargin: "1500px" });
+const watch = (root) => all(".row", root).forEach((row) => row.querySelector(":scope > template") && near.observe(row));
+function unfold(repeats) {
+  if (!repeats || !repeats.querySelector(":scope > template")) return;
+  unpack(repeats);
+  watch(repeats);
 }
 document.addEventListener("toggle", (event) => {
   if (event.target.open && event.target.classList.contains("repeats")) unfold(event.target);
 }, true);
 function rowOf(index) {
   if (!at("row" + index)) unfold(at("repeats" + data.folded[index]));
+  unpack(at("row" + index));
   return at("row" + index);
 }
 function box(id) {
@@ -73,7 +87,8 @@ function describe(id) {
     note.append(element("b", what), " " + text);
     return note;
   });
-  const article = at("region-" + facts[LINK]) || at("alike").content.getElementById("region-" + facts[LINK]);
+  const told = "region-" + facts[LINK];
+  const article = at(told) || at("alike").content.getElementById(told) || at("later").content.getElementById(told);
   const copy = article ? article.cloneNode(true) : element("article", "");
   copy.removeAttribute("id");
   all(".more, .why", copy).forEach((p) => p.remove()); // for print; the box itself has told
@@ -225,4 +240,10 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "0") scale(1 / zoom);
   else if (event.key === "o") toggle();
   else if (event.key === "Escape") close();
+});
+
+watch(document);
+window.addEventListener("beforeprint", () => {
+  all("main > .row").forEach(unpack);
+  if (at("further")) at("further").replaceWith(at("later").content.cloneNode(true));
 });

@@ -13,7 +13,8 @@ import pytest
 import repcompiler
 
 webdriver = pytest.importorskip("selenium.webdriver")
-Keys = webdriver.Keys
+wait = pytest.importorskip("selenium.webdriver.support.wait")
+Keys, WebDriverWait = webdriver.Keys, wait.WebDriverWait
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 there = bool(CHROMIUM and DRIVER) or os.environ.get("BROWSER") == "chromium"
 pytestmark = pytest.mark.skipif(not there, reason="chromium and chromium-driver are not installed")
@@ -101,6 +102,30 @@ def test_search_finds_names_and_operators_inside_folded_blocks(browser, opened):
     field.clear()
     field.send_keys("batchnorm")
     assert css(browser, "#found")[0].text == "18 found"
+
+
+def test_a_page_holds_no_more_for_more_repetitions(browser, opened):
+    held = "return document.querySelectorAll('*').length"
+    opened(blocks=6)
+    few = browser.execute_script(held)
+    diff = opened(blocks=60)
+    assert browser.execute_script(held) == few
+    css(browser, "#search")[0].send_keys("block59/bn3\n")
+    assert lit(browser, "before") >= {"block59/bn3"}
+    assert lit(browser, "after") == {"block59/add1"}
+    assert len(diff.links.regions) == 60
+
+
+def test_what_is_far_away_is_drawn_when_it_comes_near(browser, opened, monkeypatch):
+    monkeypatch.setattr("repcompiler.graphdiff.contents.AT_ONCE", 1)
+    opened(blocks=12)
+    browser.find_element("tag name", "body").send_keys("o")
+    drawn = "return document.querySelectorAll('.box').length"
+    WebDriverWait(browser, 10).until(lambda browser: browser.execute_script(drawn) > 10)
+    browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    WebDriverWait(browser, 10).until(lambda browser: browser.execute_script("return at('b' + (data.boxes[0].length - 1))"))
+    browser.execute_script("arguments[0].scrollIntoView()", css(browser, ".box")[-1])
+    assert css(browser, ".after .box")[-1].is_displayed()
 
 
 def test_keys_go_from_change_to_change_zoom_and_close(browser, opened):

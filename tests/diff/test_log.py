@@ -1,12 +1,15 @@
 """The diff of a compilation says what its log says: which part became which, by which rule, and how sure that is."""
 
 import json
+import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
 
+import repcompiler
 from repcompiler.passes import PASSES
 
 
@@ -120,6 +123,14 @@ def test_a_name_that_is_markup_is_text_in_a_picture_a_graph_and_a_notebook(compi
     assert all(line.count('"') % 2 == 0 for line in diff.to_dot().replace('\\"', "").splitlines())
 
 
+def test_a_name_that_steers_a_terminal_is_spelled_out_wherever_people_read(compiled):
+    diff, _ = compiled(blocks=1, name="\x1b[31m\N{RIGHT-TO-LEFT OVERRIDE}\n{}{}")
+    assert all(line.isprintable() for line in diff.to_text().split("\n"))
+    spelled = {text.text for text in ElementTree.fromstring(diff.to_svg()).iter("{http://www.w3.org/2000/svg}text")}
+    assert "\\x1b[31m\\u202e\\n0relu" in spelled
+    assert "\x1b" not in diff.to_html()
+
+
 def test_a_page_asks_for_nothing_and_runs_its_own_script_alone(compiled):
     diff, _ = compiled(blocks=1)
     page = Page(diff.to_html())
@@ -140,9 +151,35 @@ def test_the_branches_kernels_add_up_to_the_merged_one(compiled):
     assert np.count_nonzero(branches[1].taps) == np.count_nonzero(branches[2].taps) == 1
 
 
-@pytest.mark.parametrize("form", ["to_html", "to_svg", "to_text", "to_json", "to_dot", "to_model_explorer"])
+@pytest.mark.parametrize("form", ["to_html", "to_svg", "to_text", "to_json", "to_dot"])
 def test_every_form_is_the_same_twice_and_names_the_result(compiled, form):
     diff, _ = compiled(blocks=2)
     text = getattr(diff, form)()
     assert text == getattr(diff, form)()
     assert "block1/add1" in text
+
+
+def test_node_data_names_nodes_as_the_viewer_does_and_says_what_became_of_them(blocks):
+    model = onnx.load(blocks(blocks=1))
+    model.graph.node[-1].name = "the relu"
+    report = repcompiler.Report()
+    diff = repcompiler.diff(model, repcompiler.compile(model, report=report), report=report)
+    data = json.loads(diff.to_model_explorer())
+    assert data.keys() == {"name", "results"}
+    assert {name: node["value"] for name, node in data["results"].items()} == {
+        "<node_0>": "changed: fold_batch_norm, merge_parallel_branches",
+        "the relu": "same",
+    }
+    assert data == json.loads(diff.to_model_explorer())
+
+
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "back\\slash\\", "line\nbreak", '"', "\x1b[31m\N{RIGHT-TO-LEFT OVERRIDE}"])
+def test_outside_of_its_strings_a_graphviz_file_has_nothing_of_a_model(compiled, name):
+    diff, _ = compiled(blocks=1, name=f"{name}{{}}{{}}" if "{" not in name else name)
+    plain = STRING.sub("", diff.to_dot())
+    assert re.fullmatch(r"[\w\s{}\[\];=,>-]*", plain)
+    assert all(text.isprintable() for text in STRING.findall(diff.to_dot()))
+    assert json.loads(diff.to_json())["before"]["boxes"][-1]["name"] == diff.before.boxes[-1].name

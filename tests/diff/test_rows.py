@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from repcompiler.alignment import align
-from repcompiler.graphdiff.layout import picture
+from repcompiler.graphdiff.layout import _laid, picture
 from repcompiler.graphdiff.model import draw
 from repcompiler.graphdiff.regions import links
 from repcompiler.graphdiff.rows import MOST, cut, fold
@@ -76,3 +76,17 @@ def test_rows_that_repeat_are_one_block_whatever_their_channels():
     [start, stage] = fold(before, after, cut(before, after, linked(before, after)))
     assert (len(start.rows), start.repeats) == (1, ())
     assert (len(stage.rows), len(stage.repeats)) == (1, 2)
+
+
+def test_blocks_that_differ_in_names_alone_are_laid_out_once():
+    def blocks(name):
+        made = graph(CHAIN[:6])
+        for node in made.nodes:
+            node.output.name = name + node.output.name
+        return draw(made, name)
+
+    _laid.cache_clear()
+    first, second = (picture(drawing, range(len(drawing.boxes))) for drawing in (blocks("a"), blocks("b")))
+    assert _laid.cache_info().misses == 1
+    assert first.paths == second.paths
+    assert first.boxes != second.boxes
