@@ -37,8 +37,6 @@ def main() -> None:
         row = browser.find_elements("css selector", ".row.changed")[BLOCK]
         row.find_element("css selector", ".box").click()
         browser.execute_script("arguments[0].scrollIntoView()", row)
-        kernels = browser.find_element("css selector", "#panel .kernels")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'end'})", kernels)
         browser.save_screenshot(str(IMAGES / "region.png"))
         browser.quit()
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import wrap
 
 from repcompiler.errors import ModelError
 from repcompiler.graphdiff.model import Drawing
 
-HEIGHT, PORT_HEIGHT, LETTER, WIDEST, STEP = 38.0, 18.0, 6.7, 40, 3
-"""Sizes in px; letters a line, and the steps in which boxes grow with them."""
+LINE, LETTER, MARGIN = 14.0, 6.7, 10.0
+"""Height of a line, width of a letter, and what a box has around its text, in px."""
+WIDEST, STEP = 24, 3
+"""Letters a line, and the steps in which boxes grow with them."""
 PORTS = 4
 """Values of other rows that an operation is drawn to read one by one."""
 OPTIONS = {
@@ -72,23 +75,27 @@ def picture(drawing: Drawing, places: Sequence[int]) -> Picture:
             items[place, "from"] = (f"{len(outside)} values from above",)
             edges.append(((place, "from"), (place, "")))
         else:
-            items |= {(source, "from"): (shortened(drawing.boxes[source].label, 24),) for source in outside}
+            items |= {(source, "from"): (shortened(drawing.boxes[source].label),) for source in outside}
             edges += [((source, "from"), (place, "")) for source in outside]
         items[place, ""] = _lines(box.text, box.label)
         if box.output or any(reader not in inside for reader in drawing.readers[place]):
-            items[place, "to"] = ("output" if box.output else shortened(box.label, 24),)
+            items[place, "to"] = ("output" if box.output else shortened(box.label),)
             edges.append(((place, ""), (place, "to")))
     return _placed(items, edges)
 
 
 def _lines(text: str, name: str) -> tuple[str, ...]:
-    return (text if len(text) <= WIDEST else text[: WIDEST - 1] + "…", shortened(name))
+    """The operation in one or two lines, and its name."""
+    first, *others = wrap(text, WIDEST, break_on_hyphens=False) or [""]
+    more = " ".join(others)
+    second = [] if not others else [more if len(more) <= WIDEST else more[: WIDEST - 1] + "…"]
+    return (first, *second, shortened(name))
 
 
 def _placed(items: Mapping[Item, tuple[str, ...]], edges: Iterable[tuple[Item, Item]]) -> Picture:
     if not items:
         return Picture(0, 0, (), ())
-    sizes = [(_width(lines), PORT_HEIGHT if port else HEIGHT) for (_, port), lines in items.items()]
+    sizes = [(_width(lines), LINE * len(lines) + (MARGIN / 2 if port else MARGIN)) for (_, port), lines in items.items()]
     index = {item: place for place, item in enumerate(items)}
     centres, paths, width, height = _laid(tuple(sizes), tuple((index[source], index[target]) for source, target in edges))
     shown = [
@@ -99,7 +106,7 @@ def _placed(items: Mapping[Item, tuple[str, ...]], edges: Iterable[tuple[Item, I
 
 def _width(lines: Sequence[str]) -> float:
     """In steps of some letters, so that blocks that differ in names alone are laid out once."""
-    return STEP * -(-max(map(len, lines)) // STEP) * LETTER + 16
+    return STEP * -(-max(map(len, lines)) // STEP) * LETTER + 2 * MARGIN
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from html import escape
 
-from repcompiler.graphdiff.layout import Picture, Shown
+from repcompiler.graphdiff.layout import LINE, Picture, Shown
 
 Opening = Callable[[Shown], tuple[str, str]]
 """Of a box or port: the attributes of its group, and a title."""
@@ -22,9 +22,8 @@ def _group(box: Shown, attributes: str, title: str) -> str:
     x, y = box.x - box.width / 2, box.y - box.height / 2
     place = f'x="{x:.0f}" y="{y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" rx="{9 if box.port else 5}"'
     parts = [f"<g {attributes}>", f"<title>{escape(title)}</title>" if title else "", f"<rect {place}/>"]
-    if len(box.lines) == 1:
-        parts.append(f'<text x="{box.x:.0f}" y="{box.y + 4:.0f}">{escape(box.lines[0])}</text>')
-    else:
-        parts.append(f'<text x="{box.x:.0f}" y="{box.y - 4:.0f}">{escape(box.lines[0])}</text>')
-        parts.append(f'<text class="name" x="{box.x:.0f}" y="{box.y + 11:.0f}">{escape(box.lines[1])}</text>')
+    top = box.y + 4 - LINE * (len(box.lines) - 1) / 2
+    for index, line in enumerate(box.lines):
+        name = ' class="name"' if 0 < index == len(box.lines) - 1 else ""
+        parts.append(f'<text{name} x="{box.x:.0f}" y="{top + LINE * index:.0f}">{escape(line)}</text>')
     return "".join([*parts, "</g>"])
