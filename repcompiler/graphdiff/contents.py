@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from repcompiler.graphdiff.layout import Picture, picture
-from repcompiler.graphdiff.model import AFTER, BEFORE, Drawing, Region, linked, shown, total
+from repcompiler.graphdiff.model import AFTER, BEFORE, Box, Drawing, Region, linked, shown, total
+from repcompiler.graphdiff.regions import differences
 from repcompiler.graphdiff.rows import CHANNELS, Block, Row, cut, fold
 from repcompiler.graphdiff.summary import bars, certificate, told, verdict
 from repcompiler.graphdiff.svg import Opening, elements
@@ -79,13 +80,18 @@ def of(diff: GraphDiff) -> dict[str, Any]:
         "told": told(diff),
         "remaining": [] if diff.report is None else [shown(line) for line in diff.report.explanation()],
         "parting": _parting(diff),
-        "states": {state: STATES[state] for state in STATES if state in _states(diff)},
+        "states": {state: words for state, words in _words(diff).items() if state in _states(diff)},
         "noted": any(notes[AFTER].values()),
         "blocks": [(drawn(block.rows), drawn(block.repeats), _repeated(block)) for block in blocks],
         "rules": list(equations(region for region in diff.links.regions)),
         **_listed(_regions(diff, notes[AFTER])),
         "data": _data(diff, blocks, number, notes),
     }
+
+
+def _words(diff: GraphDiff) -> dict[str, str]:
+    """What became of a box: what nobody has told to be rewritten has changed."""
+    return STATES if diff.report is not None else {**STATES, "changed": "changed"}
 
 
 def _states(diff: GraphDiff) -> set[str]:
@@ -114,6 +120,7 @@ def _notes(diff: GraphDiff) -> tuple[Notes, Notes]:
 
 def _opening(diff: GraphDiff, side: int, notes: Notes) -> Opening:
     """The attributes of a box on the page; what went on in it is in the page's data."""
+    words = _words(diff)
     drawing, states, letter = (diff.before, diff.after)[side], linked(diff.links, side), SIDES[side][0]
 
     def opening(drawn: Any) -> tuple[str, str]:
@@ -123,7 +130,7 @@ def _opening(diff: GraphDiff, side: int, notes: Notes) -> Opening:
         marks = [mark for mark in {_mark(what) for what, _ in notes.get(box.label, ())} if mark]
         classes = " ".join(["box", state, *(["output"] if box.output else []), *sorted(marks)])
         known = f'class="{classes}" id="{letter}{drawn.place}" data-link="{link}" tabindex="0" role="button"'
-        return known, f"{STATES[state]}: {box.text}, {box.label}"
+        return known, f"{words[state]}: {box.text}, {box.label}"
 
     return opening
 
@@ -163,7 +170,7 @@ def _data(diff: GraphDiff, blocks: Sequence[Block], number: dict[int, int], note
             ]
         )
     changed = sorted(number[id(row)] for row in rows if row.regions)
-    content = {"boxes": boxes, "changed": changed, "folded": folded, "states": STATES}
+    content = {"boxes": boxes, "changed": changed, "folded": folded, "states": _words(diff)}
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -225,6 +232,7 @@ def _region(diff: GraphDiff, index: int, region: Region, notes: Notes) -> dict[s
         "rules": region.rules,
         "boxes": (went, came),
         "totals": (total(went), total(came)),
+        "differences": [shown(text) for text in _differences(went, came)],
         "kernels": diff.kernels(region),
         "notes": [(what, shown(text)) for box in came for what, text in notes.get(box.label, ())],
         "checked": [(rule, text, count) for (rule, text), count in checked.items()],
@@ -232,6 +240,11 @@ def _region(diff: GraphDiff, index: int, region: Region, notes: Notes) -> dict[s
         "times": 0,
         "alike": False,
     }
+
+
+def _differences(went: Sequence[Box], came: Sequence[Box]) -> list[str]:
+    """In what one operation differs from the one that came for it."""
+    return differences(went[0], came[0]) if len(went) == len(came) == 1 and went[0].kind == came[0].kind else []
 
 
 def equations(regions: Iterator[Region]) -> Iterator[Equation]:
@@ -269,8 +282,12 @@ def lines(diff: GraphDiff) -> Iterator[str]:
         rules = ", ".join(f"{count} x {name}" for name, count in region.rules.items())
         how = rules or ("" if region.how == "log" else f"by {region.how}{'' if region.certain else ', not certain'}")
         yield f"\n{how}"
-        yield from (f"  - {box.label} = {box.text} : {box.shape}" for box in map(diff.before.boxes.__getitem__, region.before))
-        yield from (f"  + {box.label} = {box.text} : {box.shape}" for box in map(diff.after.boxes.__getitem__, region.after))
+        went, came = (
+            [d.boxes[at] for at in places] for d, places in ((diff.before, region.before), (diff.after, region.after))
+        )
+        yield from (f"  {shown(text)}" for text in _differences(went, came))
+        yield from (f"  - {box.label} = {box.text} : {box.shape}" for box in went)
+        yield from (f"  + {box.label} = {box.text} : {box.shape}" for box in came)
 
 
 __all__ = ["Equation", "ShownRow", "equations", "lines", "of"]

@@ -46,8 +46,8 @@ class Box:
     """What people know it by, as they may see it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Attributes that differ from their defaults, of an operation that the graph does not look into."""
-    arrays: tuple[Any, ...] = field(default=(), repr=False)
-    """Weights of such an operation."""
+    arrays: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+    """Weights of such an operation, by name."""
 
     @property
     def node(self) -> Node | None:
@@ -172,7 +172,7 @@ def draw(graph: Graph, title: str, statistics: Statistics | None = None, documen
                 value=node.output,
                 label=shown(node.output.label),
                 settings=settings,
-                arrays=tuple(array for array in known.values() if hasattr(array, "shape")),
+                arrays=tuple((name, array) for name, array in known.items() if hasattr(array, "shape")),
             )
         )
     return Drawing(shown(title), (*inputs, *boxes), graph, statistics, document)

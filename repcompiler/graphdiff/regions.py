@@ -7,6 +7,7 @@ are a region, which ends where both graphs have the same value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ import numpy as np
 from repcompiler.alignment import GUESS, STRUCTURE, VALUES, Alignment
 from repcompiler.graphdiff.model import Box, Drawing, Links, Pair, Region
 from repcompiler.ops import Opaque
+from repcompiler.refusal import Refusal
 
+TEXT = "OSU"
+"""Kinds of numpy's types that hold no numbers."""
 NDArray = np.ndarray[Any, Any]
 
 
@@ -100,10 +104,28 @@ def is_same(first: Box, second: Box) -> bool:
     """Whether two operations have the same attributes and the same numbers."""
     if first.text != second.text or first.settings != second.settings or _plain(first) != _plain(second):
         return False
-    ours, theirs = weights(first), weights(second)
-    return len(ours) == len(theirs) and all(
-        a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(ours, theirs, strict=True)
-    )
+    ours, theirs = _arrays(first), _arrays(second)
+    return len(ours) == len(theirs) and all(_equal(one, other) for (_, one), (_, other) in zip(ours, theirs, strict=True))
+
+
+def differences(first: Box, second: Box) -> list[str]:
+    """In what two operations of one kind differ: attributes with both values, weights with the largest difference."""
+    ours, theirs = {**_plain(first), **first.settings}, {**_plain(second), **second.settings}
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    told = [
+        f"{name}: {ours.get(name, 'the default')} → {theirs.get(name, 'the default')}" for name in names if name != "arguments"
+    ]
+    told += [f"{ours.get(name, 'nothing')} → {theirs.get(name, 'nothing')}" for name in names if name == "arguments"]
+    for (name, one), (_, other) in zip(_arrays(first), _arrays(second), strict=False):
+        if one.shape != other.shape:
+            told.append(f"{name}: {list(one.shape)} → {list(other.shape)}")
+        elif one.dtype.kind in TEXT and not _equal(one, other):
+            told.append(f"{name}: other text")
+        elif not _equal(one, other):
+            a, b = one.astype(np.float64), other.astype(np.float64)
+            largest = float(np.abs(a).max(initial=0.0)) or 1.0
+            told.append(f"{name}: other numbers, by up to {float(np.abs(a - b).max()) / largest:.2g} of the largest")
+    return told
 
 
 def _fields(box: Box) -> dict[str, Any]:
@@ -118,9 +140,16 @@ def _plain(box: Box) -> dict[str, Any]:
     return {name: np.float32(value) if isinstance(value, float) else value for name, value in found.items()}
 
 
-def weights(box: Box) -> list[NDArray]:
-    """Its arrays: those the graph knows, constants that it reads, and what its document says of it."""
-    known = [value for value in _fields(box).values() if hasattr(value, "shape")]
+def _arrays(box: Box) -> list[tuple[str, NDArray]]:
+    """Its weights, with names: those the graph knows, constants that it reads, and what its document says of it."""
+    known = [(name, value) for name, value in _fields(box).items() if hasattr(value, "shape")]
     operands = () if box.node is None else box.node.inputs
-    constants = [value.constant() for value in operands if value.constant is not None]
-    return [np.asarray(array) for array in (*known, *constants, *box.arrays)]
+    constants = []
+    for value in operands:
+        with suppress(Refusal):  # it is random, or no tensor
+            constants += [(value.name, value.constant())] if value.constant is not None else []
+    return [(name, np.asarray(array)) for name, array in (*known, *constants, *box.arrays)]
+
+
+def _equal(first: NDArray, second: NDArray) -> bool:
+    return first.shape == second.shape and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")

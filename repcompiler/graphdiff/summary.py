@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from repcompiler.graphdiff.graph_diff import GraphDiff
 
 
+ROUNDED = 100
+"""From where on digits behind the point say nothing."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """One number, before and after."""
@@ -58,7 +62,7 @@ class Gauge:
 
     @property
     def words(self) -> str:
-        return f"{self.off:.2g} of {self.allowed:g}"
+        return f"{self.off:.2g} of {self.allowed:g}" if self.off < ROUNDED else f"{short(int(self.off))} of {self.allowed:g}"
 
     @property
     def width(self) -> float:

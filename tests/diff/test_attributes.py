@@ -8,6 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import repcompiler
+from repcompiler.graphdiff.model import draw
+from repcompiler.graphdiff.regions import differences, is_same
+from repcompiler.ir import Graph, Value
+from repcompiler.ops import Opaque
+from repcompiler.refusal import refuse
 
 
 def changes(diff):
@@ -15,6 +20,12 @@ def changes(diff):
         ([diff.before.boxes[place].text for place in r.before], [diff.after.boxes[place].text for place in r.after])
         for r in diff.links.regions
     ]
+
+
+def told(diff):
+    """In what the one operation that has changed differs."""
+    [region] = diff.links.regions
+    return differences(diff.before.boxes[region.before[0]], diff.after.boxes[region.after[0]])
 
 
 def file(*nodes, **arrays):
@@ -31,9 +42,10 @@ def normalised(axis):
 
 
 def test_another_attribute_of_an_operator_is_a_change():
-    assert changes(repcompiler.diff(normalised(1), normalised(2), verify=False)) == [
-        (["LpNormalization axis=1"], ["LpNormalization axis=2"])
-    ]
+    diff = repcompiler.diff(normalised(1), normalised(2), verify=False)
+    assert changes(diff) == [(["LpNormalization axis=1"], ["LpNormalization axis=2"])]
+    assert told(diff) == ["axis: 1 \N{RIGHTWARDS ARROW} 2"]
+    assert told(diff)[0] in diff.to_text()
 
 
 def test_an_attribute_that_states_the_default_is_none():
@@ -59,7 +71,9 @@ def test_another_constant_that_is_read_is_a_change():
         return file(helper.make_node("Pow", ["x", "exponent"], ["y"]), exponent=np.float32(number))
 
     assert changes(repcompiler.diff(model(2), model(2))) == []
-    assert changes(repcompiler.diff(model(2), model(3))) == [(["Pow"], ["Pow"])]
+    diff = repcompiler.diff(model(2), model(3))
+    assert changes(diff) == [(["Pow"], ["Pow"])]
+    assert told(diff) == ["exponent: other numbers, by up to 0.5 of the largest"]
 
 
 class Head(nn.Module):
@@ -87,8 +101,10 @@ def test_another_setting_or_weight_of_a_module_is_a_change():
     assert "eps=0.1" in came[0]
     other = Head().eval()
     other.norm.weight.data[1] = 2
-    [(went, came)] = changes(repcompiler.diff(Head().eval(), other, IMAGE))
+    diff = repcompiler.diff(Head().eval(), other, IMAGE)
+    [(went, came)] = changes(diff)
     assert went == came
+    assert told(diff) == ["weight: other numbers, by up to 1 of the largest"]
 
 
 def test_modules_without_a_name_in_common_are_matched_by_values():
@@ -113,3 +129,13 @@ def test_an_annotated_copy_leaves_the_result_as_it_was(blocks, tmp_path):
     repcompiler.diff(path, plain, report=report).to_onnx(tmp_path / "annotated.onnx")
     assert plain.SerializeToString() == bytes_before
     assert any(node.metadata_props for node in onnx.load(tmp_path / "annotated.onnx").graph.node)
+
+
+def test_a_constant_that_cannot_be_computed_is_not_compared():
+    made = Graph()
+    x, noise, y = Value("x"), Value("noise", constant=lambda: refuse("it is random")), Value("y")
+    made.inputs, made.outputs = [x], [y]
+    made.add(Opaque("Blend"), [x, noise], [y])
+    _, box = draw(made, "a").boxes
+    assert is_same(box, box)
+    assert differences(box, box) == []
