@@ -107,7 +107,7 @@ class GraphDiff:
                 for region in self.links.regions
             ],
             "verdict": summary.verdict(self).state,
-            "verification": asdict(summary.verdict(self)),
+            "verification": summary.verdict(self).to_dict(),
         }
 
     def kernels(self, region: Region) -> list[Kernel]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from repcompiler.deviation import EXACT_MULTIPLE, MULTIPLE, Deviation
 from repcompiler.equivalence import VerifyResult, strain
@@ -62,7 +63,8 @@ class Gauge:
 
     @property
     def words(self) -> str:
-        return f"{self.off:.2g} of {self.allowed:g}" if self.off < ROUNDED else f"{short(int(self.off))} of {self.allowed:g}"
+        off = f"{self.off:.2g}" if self.off < ROUNDED else short(int(self.off)) if isfinite(self.off) else "∞"
+        return f"{off} of {self.allowed:g}"
 
     @property
     def width(self) -> float:
@@ -82,6 +84,10 @@ class Verdict:
     parting: str = ""
     """Where the two part."""
     notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain types; what is off by more than any number is None."""
+        return {**asdict(self), "gauges": [{**asdict(g), "off": g.off if isfinite(g.off) else None} for g in self.gauges]}
 
 
 def bars(diff: GraphDiff) -> list[Bar]:

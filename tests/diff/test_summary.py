@@ -10,7 +10,7 @@ from onnx import numpy_helper
 import repcompiler
 from repcompiler.document import Comparison
 from repcompiler.graphdiff.contents import of
-from repcompiler.graphdiff.summary import Bar, bars, verdict
+from repcompiler.graphdiff.summary import Bar, Gauge, Verdict, bars, verdict
 
 
 def notes(diff):
@@ -99,3 +99,11 @@ def test_what_was_not_run_is_not_called_equal(blocks, verify):
     found = verdict(repcompiler.diff(path, model, verify=verify))
     assert (found.state, found.title) == ("unknown", "Not compared")
     assert ("the first model has 1 input" in found.words) is verify
+
+
+def test_what_is_off_without_bound_is_drawn_and_written():
+    gauge = Gauge("as they run", float("inf"), 8.0)
+    assert (gauge.words, gauge.width) == ("∞ of 8", 100)
+    assert (Gauge("", 2345.0, 8.0).words, Gauge("", 0.123, 8.0).words) == ("2.35 k of 8", "0.12 of 8")
+    [written] = Verdict("different", "They differ", "", (gauge,)).to_dict()["gauges"]
+    assert json.loads(json.dumps(written, allow_nan=False))["off"] is None
