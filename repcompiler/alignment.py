@@ -151,9 +151,11 @@ class Alignment:
         for alike in (True, False):
             if not alike and len(ours) != len(theirs):
                 return
+            text = {node: str(node.op) if alike else "" for node in (*ours, *theirs)}
+            counts = [Counter(text[node] for node in nodes) for nodes in (ours, theirs)]
             for node in list(ours):
-                same = [other for other in theirs if not alike or str(other.op) == str(node.op)]
-                how = STRUCTURE if len(same) == 1 else GUESS
+                same = [other for other in theirs if text[other] == text[node]]
+                how = STRUCTURE if counts[0][text[node]] == counts[1][text[node]] == 1 else GUESS
                 other = next((other for other in same if self.add(node.output, other.output, how)), None)
                 if other is not None:
                     for one, result in zip(node.outputs[1:], other.outputs[1:], strict=False):

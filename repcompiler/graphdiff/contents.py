@@ -24,6 +24,8 @@ SIDES = ("before", "after")
 OPENED = 12
 """Unchanged boxes up to which a row is open at first."""
 STATES = {"same": "the same", "unsure": "probably the same", "changed": "rewritten", "gone": "gone", "new": "new"}
+MARKS = {"why it stays": "stays", "taken back": "reverted"}
+"""What is said of boxes that they show by their frames."""
 AT_ONCE = 40
 """Rows, and changes in the list for print, that are in the page from the beginning; others when they are asked for."""
 MOST = 6
@@ -81,7 +83,7 @@ def of(diff: GraphDiff) -> dict[str, Any]:
         "remaining": [] if diff.report is None else [shown(line) for line in diff.report.explanation()],
         "parting": _parting(diff),
         "states": {state: words for state, words in _words(diff).items() if state in _states(diff)},
-        "noted": any(notes[AFTER].values()),
+        "noted": [(what, mark) for what, mark in MARKS.items() if _is_told(what, notes)],
         "blocks": [(drawn(block.rows), drawn(block.repeats), _repeated(block)) for block in blocks],
         "rules": list(equations(region for region in diff.links.regions)),
         **_listed(_regions(diff, notes[AFTER])),
@@ -127,7 +129,7 @@ def _opening(diff: GraphDiff, side: int, notes: Notes) -> Opening:
         if drawn.port:
             return f'class="port" data-to="{letter}{drawn.place}"', ""
         box, (link, state) = drawing.boxes[drawn.place], states[drawn.place]
-        marks = [mark for mark in {_mark(what) for what, _ in notes.get(box.label, ())} if mark]
+        marks = {MARKS[what] for what, _ in notes.get(box.label, ()) if what in MARKS}
         classes = " ".join(["box", state, *(["output"] if box.output else []), *sorted(marks)])
         known = f'class="{classes}" id="{letter}{drawn.place}" data-link="{link}" tabindex="0" role="button"'
         return known, f"{words[state]}: {box.text}, {box.label}"
@@ -135,8 +137,9 @@ def _opening(diff: GraphDiff, side: int, notes: Notes) -> Opening:
     return opening
 
 
-def _mark(what: str) -> str:
-    return {"why it stays": "stays", "taken back": "reverted"}.get(what, "")
+def _is_told(what: str, notes: tuple[Notes, Notes]) -> bool:
+    """Whether it is said of any box."""
+    return any(what == told for side in notes for lines in side.values() for told, _ in lines)
 
 
 def _parting(diff: GraphDiff) -> str:

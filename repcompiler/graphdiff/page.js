@@ -182,12 +182,13 @@ function go(step) {
 at("next").addEventListener("click", () => go(1));
 at("previous").addEventListener("click", () => go(-1));
 
+const said = (id) => [data.states[known(id)[STATE]], ...(known(id)[NOTES] || []).map(([what]) => what)]; // whole words alone
 let hits = [], hit = -1, texts = null;
 function search() {
   for (const id of hits) mark(id, "hit", false);
   texts = texts || ids.map((id) => (known(id)[NAME] + " " + known(id)[TEXT]).toLowerCase());
   const wanted = at("search").value.trim().toLowerCase();
-  hits = wanted ? ids.filter((_, index) => texts[index].includes(wanted)) : [];
+  hits = wanted ? ids.filter((id, index) => texts[index].includes(wanted) || said(id).includes(wanted)) : [];
   for (const id of hits) mark(id, "hit", true);
   hit = -1;
   at("found").textContent = wanted ? `${hits.length} found` : "";
@@ -200,6 +201,12 @@ function nextHit(step) {
   at("found").textContent = `${hit + 1} of ${hits.length}`;
 }
 at("search").addEventListener("input", search);
+document.querySelector(".legend").addEventListener("click", (event) => {
+  const wanted = event.target.dataset.find;
+  if (!wanted) return;
+  if (at("search").value !== wanted) at("search").value = wanted, search();
+  nextHit(1);
+});
 at("search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") nextHit(event.shiftKey ? -1 : 1);
   if (event.key === "Escape") event.target.blur();

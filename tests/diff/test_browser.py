@@ -128,6 +128,15 @@ def test_what_is_far_away_is_drawn_when_it_comes_near(browser, opened, monkeypat
     assert css(browser, ".after .box")[-1].is_displayed()
 
 
+def test_the_legend_leads_to_what_it_names(browser, opened):
+    diff = opened(blocks=6)
+    rewritten = sum(len(region.before) + len(region.after) for region in diff.links.regions)
+    for index in (1, 2):
+        css(browser, ".legend .changed")[0].click()
+        assert css(browser, "#found")[0].text == f"{index} of {rewritten}"
+    assert len(css(browser, ".box.lit")) > 1
+
+
 def test_keys_go_from_change_to_change_zoom_and_close(browser, opened):
     opened(blocks=3, name="stage{}/{}")
     body = css(browser, "body")[0]
@@ -170,6 +179,9 @@ def test_a_refused_rewrite_is_marked_and_tells_its_reason(browser, refused, tmp_
     repcompiler.diff(refused, repcompiler.compile(refused, report=report), report=report).to_html(tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
     [marked] = css(browser, ".box.stays")
+    css(browser, ".legend .stays")[0].click()
+    assert css(browser, "#found")[0].text == "1 of 1"
+    assert "lit" in marked.get_attribute("class")
     marked.click()
     [reason] = {line.reason for line in report.remaining}
     assert f"why it stays {reason} (merge_sequential_convs)" in css(browser, "#panel .why")[0].text
@@ -193,7 +205,7 @@ def test_a_box_is_reached_chosen_and_left_by_keys_alone(browser, opened):
     focused = lambda: browser.switch_to.active_element  # noqa: E731
     for _ in range(20):
         focused().send_keys(Keys.TAB)
-        if "changed" in (focused().get_attribute("class") or ""):
+        if "box changed" in (focused().get_attribute("class") or ""):
             break
     start = name_of(browser, focused())
     assert css(browser, ".box:focus-visible") != []
