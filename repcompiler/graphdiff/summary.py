@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from repcompiler.deviation import EXACT_MULTIPLE, MULTIPLE, Deviation
 from repcompiler.equivalence import VerifyResult, strain
 from repcompiler.graphdiff.model import shown, total
+from repcompiler.rewriter import Step
 from repcompiler.terminal import short
 
 if TYPE_CHECKING:
@@ -137,16 +137,9 @@ def _gauges(worst: Deviation) -> Iterator[Gauge]:
         yield Gauge("both in float64", exact, EXACT_MULTIPLE)
 
 
-def certificates(diff: GraphDiff) -> dict[str, int]:
-    """How many rewrites were checked by themselves, by what was found."""
-    steps = (step for region in diff.links.regions for step in region.steps if certificate(step))
-    found = (shown(str(getattr(getattr(step, "certificate", None), "verdict", certificate(step)))) for step in steps)
-    return dict(Counter(found).most_common())
-
-
-def certificate(step: object) -> str:
+def certificate(step: Step) -> str:
     """What the rewrite's own check says, where it has one."""
-    return shown(str(getattr(step, "certificate", None) or ""))
+    return shown(str(step.certificate or ""))
 
 
 def told(diff: GraphDiff) -> list[str]:
@@ -155,9 +148,9 @@ def told(diff: GraphDiff) -> list[str]:
         return []
     report = diff.report
     lines = [f"compiled for objective {report.objective}: {len(report.steps)} rewrites"] if report.objective else []
-    lines += [f"{count} rewrites checked by themselves: {text}" for text, count in certificates(diff).items()]
-    lines += [f"taken back: {rule} at '{root}', for the result differed with it" for rule, root in report.reverted]
-    return [shown(line) for line in (*lines, *([str(report.timing)] if report.timing is not None else []))]
+    lines += [report.verdicts(), *report.mistakes()]
+    lines += [str(report.timing)] if report.timing is not None else []
+    return [shown(line) for line in lines if line]
 
 
-__all__ = ["Bar", "Gauge", "Verdict", "bars", "certificate", "certificates", "told", "verdict"]
+__all__ = ["Bar", "Gauge", "Verdict", "bars", "certificate", "told", "verdict"]
