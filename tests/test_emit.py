@@ -50,6 +50,7 @@ CASES = {
     "PRelu": (ops.PRelu(rng.normal(size=4)), [IMAGE]),
     "PRelu, one slope": (ops.PRelu(np.array([-0.3])), [IMAGE]),
     "Pad": (ops.Pad(((1, -2), (-1, 3))), [IMAGE]),
+    "PadChannels": (ops.PadChannels(1, 2), [IMAGE]),
     "Relu": (ops.Relu(), [IMAGE]),
     "Reshape": (ops.Reshape((0, 2, -1, 8)), [IMAGE]),
     "Resize": (ops.Resize("linear", "half_pixel", "floor", scales=(2.0, 1.5)), [IMAGE]),

@@ -34,6 +34,7 @@ from repcompiler.ops import (
     Mul,
     Op,
     Pad,
+    PadChannels,
     Padding,
     PRelu,
     Relu,
@@ -89,6 +90,9 @@ class Emit(Writer):
                 return self._sum(op, x)
             case Pad():
                 return self._pad(op.padding, x[0])
+            case PadChannels():
+                assert self.place.rank is not None, "the torch frontend lifts channels of zeros of known rank"
+                return self._pad(((op.before, op.after), *((0, 0),) * (self.place.rank - 2)), x[0])
             case Frame():
                 inner = self._scale(np.ones(1), -op.value, 1, x[0])
                 return self._scale(np.ones(1), op.value, 1, self._pad(op.padding, inner))

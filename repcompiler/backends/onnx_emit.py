@@ -30,6 +30,7 @@ from repcompiler.ops import (
     Mul,
     Op,
     Pad,
+    PadChannels,
     Padding,
     PRelu,
     Relu,
@@ -75,7 +76,8 @@ class Emit(Activations):
             Linear: self._linear,
             MaxPool: self._max_pool,
             Mul: lambda op, x, y: self._node("Mul", x, y),
-            Pad: self._pad,
+            Pad: lambda op, x: self._pad(((0, 0), *op.padding), x),
+            PadChannels: self._pad_channels,
             PRelu: self._prelu,
             Relu: lambda op, x: self._node("Relu", x),
             Reshape: self._reshape,
@@ -157,8 +159,13 @@ class Emit(Activations):
         behind = -op.axis - 1 if op.axis < 0 else (self.output.rank or 2) - 1 - op.axis
         return vector.reshape(-1, *(1,) * behind)
 
-    def _pad(self, op: Pad, x: onnx_ir.Value) -> onnx_ir.Value:
-        padding: Padding = ((0, 0), (0, 0), *op.padding)
+    def _pad_channels(self, op: PadChannels, x: onnx_ir.Value) -> onnx_ir.Value:
+        assert self.output.rank is not None, "the ONNX frontend lifts channels of zeros of known rank"
+        return self._pad(((op.before, op.after), *((0, 0),) * (self.output.rank - 2)), x)
+
+    def _pad(self, amounts: Padding, x: onnx_ir.Value) -> onnx_ir.Value:
+        """Zeros around all axes but the batch."""
+        padding: Padding = ((0, 0), *amounts)
         if self.opset < 11:
             return self._node("Pad", x, mode="constant", pads=_flat(padding))
         pads = self.initializer(".pads", np.array(_flat(padding), np.int64), INT64)
@@ -167,7 +174,7 @@ class Emit(Activations):
     def _frame(self, op: Frame, x: onnx_ir.Value) -> onnx_ir.Value:
         """Zeros around what is as much less."""
         inner = self._scale(Scale(np.ones(1), -op.value), x)
-        return self._scale(Scale(np.ones(1), op.value), self._pad(Pad(op.padding), inner))
+        return self._scale(Scale(np.ones(1), op.value), self._pad(((0, 0), *op.padding), inner))
 
     def _stack(self, op: Stack, *parts: onnx_ir.Value) -> onnx_ir.Value:
         if op.new and self.opset < 13:
@@ -202,7 +209,7 @@ class Emit(Activations):
 
     def _subsample(self, op: Subsample, x: onnx_ir.Value) -> onnx_ir.Value:
         """The maximum over windows of one pixel: a Slice has no steps before opset 10."""
-        x = self._pad(Pad(op.padding), x) if any(op.first) else x
+        x = self._pad(((0, 0), *op.padding), x) if any(op.first) else x
         return self._node("MaxPool", x, kernel_shape=[1] * len(op.stride), strides=list(op.stride))
 
     def _reshape(self, op: Reshape, x: onnx_ir.Value) -> onnx_ir.Value:
