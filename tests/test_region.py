@@ -24,7 +24,13 @@ def two_ways(x):
     return Add(conv1(inner), norm(inner))
 
 
+def shared_by_two_branches(x):
+    one, two = norm(x), conv1(x)
+    return Concat()(conv1(one), Add(one, conv1(two)), two)
+
+
 BLOCKS = {
+    "shared": shared_by_two_branches,
     "chain": lambda x: conv1(norm(conv3(x))),
     "sum": lambda x: Add(conv3(x), norm(x)),
     "difference": lambda x: Sub(conv3(x), Sub(x, conv1(x))),
@@ -103,6 +109,19 @@ def test_a_region_ends_where_its_inside_is_read_from_outside():
         return {"y": conv1(inner), "z": relu(inner)}
 
     assert sources(build(block, x=(None, 4, None, None))) == ["y", "conv1"]
+
+
+def test_branches_share_only_what_nothing_outside_of_them_reads():
+    def block(read):
+        def network(x):
+            one, two = norm(x), conv1(x)
+            parts = {"y": wide(Concat()(Add(conv3(one), two), Sub(one, two)))}
+            return {**parts, "z": relu(two)} if read else parts
+
+        return network
+
+    assert sources(build(block(read=False), x=(None, 4, None, None))) == ["y", "concat1", "x"]
+    assert sources(build(block(read=True), x=(None, 4, None, None))) == ["y", "concat1"]
 
 
 def test_a_region_is_no_longer_than_the_horizon():
