@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import fx
 
 
@@ -25,6 +26,9 @@ class Containers:
         else:
             return arg
         self.made.append((result, _items(result)))
+        create = arg.tracer.create_proxy  # what is traced is said of so many, and would leave out any more
+        says = f"compiled for {len(example)} items in '{arg.node.name}'"
+        create("call_function", torch._assert, (create("call_function", len, (arg,), {}) == len(example), says), {})
         return result
 
     def _item(self, arg: Any, key: Any, example: Any) -> Any:
