@@ -26,9 +26,12 @@ class Containers:
         else:
             return arg
         self.made.append((result, _items(result)))
-        create = arg.tracer.create_proxy  # what is traced is said of so many, and would leave out any more
-        says = f"compiled for {len(example)} items in '{arg.node.name}'"
-        create("call_function", torch._assert, (create("call_function", len, (arg,), {}) == len(example), says), {})
+        if not isinstance(example, dict) and not str(arg.node.target).startswith(
+            "*"
+        ):  # what is traced is said of so many, and would leave out any more
+            says = f"compiled for {len(example)} items in '{arg.node.name}'"
+            rest = arg[len(example) :] == type(example)()
+            arg.tracer.create_proxy("call_function", torch._assert, (rest, says), {})
         return result
 
     def _item(self, arg: Any, key: Any, example: Any) -> Any:
