@@ -7,7 +7,7 @@ GRAPHS ?= 20000
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench zoo coverage mutations verification certificates fuzz guards clean
+.PHONY: demo test lint types bench zoo coverage mutations verification certificates fuzz guards scaling large clean
 
 demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
@@ -45,6 +45,12 @@ fuzz: $(VENV)/dev.stamp  ## write docs/fuzzing.md: random networks through the c
 
 guards: $(VENV)/dev.stamp  ## write docs/guards.md: each guard disabled in turn, and what notices
 	OMP_NUM_THREADS=1 $(BIN)/python examples/mutate_guards.py
+
+scaling: $(VENV)/dev.stamp  ## write docs/scaling.md: seconds against the number of nodes, up to 10,000
+	$(BIN)/python examples/scaling.py
+
+large: $(VENV)/dev.stamp  ## the slow tests: models of 3 GB, and the memory they take
+	REPC_LARGE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/onnx/test_large.py
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

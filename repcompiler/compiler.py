@@ -102,6 +102,8 @@ def compile_document(
     if verify:  # first, for what it needs is free again when the weights are merged
         progress("running the source in double precision")
         reference = Reference(source, skipped=too_large(before))
+        if certificates and not reference.samples:
+            need = Certify.ALL
     progress("rewriting")
     result, log = attempt(frozenset())
     banned: frozenset[Site] = frozenset()
@@ -109,7 +111,7 @@ def compile_document(
     while reference is not None:
         progress("verifying")
         verification = reference.compare(result)
-        if not verification.checked and log.steps and need is not Certify.ALL:
+        if not verification.checked and log.steps and need is Certify.WHERE_POSSIBLE:
             progress("the model cannot be compared as a whole: each rewrite is to be certified by itself")
             need = Certify.ALL
             result, log = attempt(banned)

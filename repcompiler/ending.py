@@ -66,7 +66,7 @@ def _interruptible() -> Iterator[None]:
 
     def stop_runs() -> None:
         with reader:
-            if reader.recv(1):
+            while reader.recv(1):
                 from repcompiler.runtime import WATCH
 
                 WATCH.stop()

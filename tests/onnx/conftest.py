@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import repcompiler
+from repcompiler.backends.onnx_file import Draft
 from repcompiler.cli import main
 from repcompiler.frontends.onnx import OnnxDocument
 from repcompiler.runtime import session
@@ -139,6 +140,39 @@ def check(proto, given=None, **options):
         assert_close(reference, expected)
         assert_close(run(result, feeds), expected)
     return result, report
+
+
+@pytest.fixture(autouse=True)
+def _second_opinion(monkeypatch):
+    """Whatever is written passes ONNX's checker with full checks, and loads in onnxruntime, where the source does."""
+    publish, save = Draft.publish, OnnxDocument.save
+    fit = {}
+
+    def opened(path):
+        return all(node.domain in ("", "ai.onnx") for node in onnx.load(path, load_external_data=False).graph.node)
+
+    def checked(draft):
+        if fit.get("source") and opened(draft.path):
+            onnx.checker.check_model(draft.path, full_check=True)
+            session(str(draft.path), threads=1)
+        publish(draft)
+
+    def saved(document, path):
+        fit["source"] = _is_fit(document.given)
+        save(document, path)
+
+    monkeypatch.setattr(Draft, "publish", checked)
+    monkeypatch.setattr(OnnxDocument, "save", saved)
+
+
+def _is_fit(given):
+    """Whether a source itself passes full checks, and loads."""
+    try:
+        onnx.checker.check_model(given, full_check=True)
+        session(str(given) if not isinstance(given, onnx.ModelProto) else given.SerializeToString(), threads=1)
+    except Exception:
+        return False
+    return True
 
 
 @pytest.fixture(name="model")
