@@ -80,7 +80,7 @@ def compiled(source: Any, how: Settings, outcome: Outcome, example: Any) -> Any:
     outcome.fired.update(report.counts())
     for declined in report.declined:
         outcome.refused[re.sub(r"'[^']*'|[\d.]+(e-?\d+)?", "_", f"{declined.rule}: {declined.reason}")] += 1
-        if "its own check failed" in declined.reason:
+        if declined.is_mistake:
             outcome.note("wrong", f"{declined.rule} at {declined.root}: {declined.reason}")
     for rule, root in report.reverted:
         outcome.note("wrong", f"{rule} at {root} was taken back")

@@ -14,7 +14,8 @@ from repcompiler.explain import explain
 from repcompiler.passes import PASSES
 from repcompiler.reference import Reference, too_large
 from repcompiler.report import Report
-from repcompiler.rewriter import Log, Pass, Rewriter
+from repcompiler.rewrite_log import Log
+from repcompiler.rewriter import Pass, Rewriter
 
 Progress = Callable[[str], None]
 """Told what is being done; a user interface may show it."""
@@ -91,9 +92,9 @@ def compile_document(
         fork = source.fork()
         graph = fork.lift()
         log = Rewriter(graph, passes, cost, fuel, banned, need).run()
-        log.remaining = explain(graph, log.declined)
         if log.steps:
             log.renamed = fork.patch(graph)
+        log.remaining = explain(graph, log.declined)
         graph.dissolve()
         return fork, log
 

@@ -113,7 +113,7 @@ class Verification:
         worst = self.worst
         if worst is None or (worst.equal and not self.checked):
             undecided = (f"output '{output.name}': {output.undecided}" for output in self.outputs if output.undecided)
-            return f"not verified as a whole ({next(undecided, self.skipped)}): each rewrite was checked by itself"
+            return f"not verified as a whole ({next(undecided, self.skipped)})"
         if worst.reason:
             return f"output '{worst.name}': {worst.reason}"
         relative = worst.result / (worst.scale or 1.0)

@@ -40,6 +40,11 @@ class Declined:
     spanned: tuple[str, ...] = field(default=(), compare=False)
     """The values whose operations would have gone, the root first: of refusals that are alike, those of the nearest."""
 
+    @property
+    def is_mistake(self) -> bool:
+        """Whether the rewrite was wrong."""
+        return self.reason.startswith(WRONG)
+
 
 @dataclass(frozen=True)
 class Remaining:

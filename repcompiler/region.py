@@ -9,17 +9,13 @@ A region is found by its structure alone; what it is, is computed only when a re
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from typing import Any
-
-import numpy as np
 
 from repcompiler import algebra
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import BatchNorm, Concat, Conv, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
+from repcompiler.ops import Concat, Conv, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
 from repcompiler.refusal import refuse
 
 View = Callable[[Any, int, int], Conv]
@@ -133,13 +129,13 @@ def is_read_within(value: Value, interior: Interior, scope: Scope, root: Node | 
 
 def convolution(region: Region, views: Mapping[type[Op], View], beside: Sequence[Region] = ()) -> Conv:
     """The region as one convolution; refuses where it is none.  `beside`: other regions on the same source."""
-    channels, spatial = _space(region, beside)
+    channels, spatial = space(region, beside)
     result: Conv | None = None
     for step in region.steps or (Identity(),):
         if isinstance(step, Join):
             conv = _join(step, views, beside)
         else:
-            conv = _view(step, views, channels, spatial, region.source.rank)
+            conv = view_of(step, views, channels, spatial, region.source.rank)
         if len(conv.stride) != spatial:
             refuse("one acts on the channels, the other on the last axis")
         result = conv if result is None else algebra.compose(result, conv, region.source.spatial(spatial))
@@ -154,99 +150,6 @@ def telling(parts: Iterable[Region]) -> dict[Value, list[Region]]:
     for part in parts:
         kinds.setdefault(part.source, {}).setdefault((_is_on_last_axis(part), _reader(part) is not None), part)
     return {source: [*found.values()] for source, found in kinds.items()}
-
-
-def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
-    """The convolution that the region would be, its weight a placeholder of the right shape, at next to no cost.
-
-    Found from one-channel kernels: how taps, strides and padding combine does not depend on channels.  Where zero blocks may
-    make the result cheaper than that, the placeholder is no larger than the plainest form can be.  None without a convolution.
-    """
-    convs = [op for op in region.ops() if isinstance(op, Conv)]
-    mixing = [op for op in convs if not algebra.is_diagonal(op)]
-    channels, moves = _channels(region), _moves_channels(region)
-    if not convs or channels is None or (moves and not mixing):
-        return None
-    thin = convolution(_thin(region, views), {})
-    if not mixing:
-        groups, fan_in = channels, 1
-    elif moves:
-        inputs, _ = _space(region, ())
-        fan_in = max(_fan_in(region), inputs // gcd(inputs, channels))  # groups divide both
-        groups = max(inputs // fan_in, 1)
-    else:
-        groups = gcd(*(op.groups for op in mixing))
-        fan_in = mixing[0].in_channels // groups
-    weight = np.broadcast_to(np.zeros(()), (channels, fan_in, *thin.kernel_size))
-    return replace(thin, weight=weight, bias=np.repeat(thin.bias, channels), groups=groups)
-
-
-def _moves_channels(region: Region) -> bool:
-    joins = [step for step in region.steps if isinstance(step, Join)]
-    inner = any(isinstance(join.op, Concat) or any(map(_moves_channels, join.branches)) for join in joins)
-    return inner or any(isinstance(step, (PadChannels, Select, SpaceToDepth)) for step in region.steps)
-
-
-def _channels(region: Region) -> int | None:
-    """Channels of the region's result."""
-    for index, step in reversed(list(enumerate(region.steps))):
-        if isinstance(step, Conv):
-            return step.out_channels
-        if isinstance(step, SpaceToDepth):
-            earlier = _channels(Region(region.source, region.steps[:index]))
-            return None if earlier is None else earlier * _area(step, region)
-        if isinstance(step, Select):
-            return len(step.index)
-        if isinstance(step, PadChannels):
-            earlier = _channels(Region(region.source, region.steps[:index]))
-            return None if earlier is None else step.before + earlier + step.after
-        if isinstance(step, Join):
-            parts = [_channels(branch) for branch in step.branches]
-            known = [part for part in parts if part is not None]
-            if isinstance(step.op, Sum):
-                return known[0] if known else None
-            return sum(known) if len(known) == len(parts) else None
-    shape = region.source.shape
-    return shape[1] if shape is not None and len(shape) > 1 and isinstance(shape[1], int) else None
-
-
-def _fan_in(region: Region) -> int:
-    """Input channels that some output channel reads, at least: what the first step that mixes channels reads."""
-    copies = 1
-    for step in region.steps:
-        if isinstance(step, Join):
-            return max(max(map(_fan_in, step.branches)) // copies, 1)
-        if isinstance(step, Select):
-            copies *= max(Counter(step.index).values())
-        elif isinstance(step, SpaceToDepth):
-            copies *= _area(step, region)
-        elif isinstance(step, Conv) and step.weight.shape[1] > 1:
-            return max(int(step.weight.shape[1]) // copies, 1)
-        elif isinstance(step, Conv):
-            copies *= step.out_channels // step.in_channels
-    return 1
-
-
-def _area(step: SpaceToDepth, region: Region) -> int:
-    """Pixels of a block."""
-    return int(step.block ** ((region.source.rank or 4) - 2))
-
-
-def _thin(region: Region, views: Mapping[type[Op], View]) -> Region:
-    """The region on one channel: every tap one, biases kept only in that they are there."""
-    steps: list[Op | Join] = []
-    _, spatial = _space(region, ())
-    for step in region.steps or (Identity(),):
-        if isinstance(step, Join):
-            signs = (1,) * len(step.branches)
-            steps.append(Join(Sum(signs), tuple(_thin(branch, views) for branch in step.branches)))
-            continue
-        step = Identity() if isinstance(step, (PadChannels, Select)) else step
-        channels = step.channels if isinstance(step, (BatchNorm, Scale)) else 1
-        conv = _view(step, views, channels, spatial, region.source.rank)
-        bias = np.zeros(1) if algebra.known_zero(conv.bias) else np.ones(1)
-        steps.append(replace(conv, weight=np.ones((1, 1, *conv.kernel_size)), bias=bias, groups=1))
-    return Region(region.source, tuple(steps))
 
 
 def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) -> Conv:
@@ -264,7 +167,8 @@ def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) 
     return total
 
 
-def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int, rank: int | None) -> Conv:
+def view_of(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int, rank: int | None) -> Conv:
+    """One operation as a convolution of its own rank."""
     if isinstance(op, Conv):
         return op
     if spatial == 0 and rank != 2:  # what acts on axis 1 does not act on the last
@@ -277,7 +181,7 @@ def _view(op: Op, views: Mapping[type[Op], View], channels: int, spatial: int, r
     return views[type(op)](op, channels, spatial)
 
 
-def _space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
+def space(region: Region, beside: Sequence[Region]) -> tuple[int, int]:
     """(channels, spatial axes) of the source: what its shape says, else what a convolution that reads it says."""
     shape = region.source.shape
     last = any(map(_is_on_last_axis, (region, *beside)))

@@ -9,8 +9,8 @@ from typing import Any
 
 from repcompiler.deviation import Verification
 from repcompiler.document import Comparison, Statistics
-from repcompiler.refusal import WRONG, Declined, Remaining, listed
-from repcompiler.rewriter import Log, Step
+from repcompiler.refusal import Declined, Remaining, listed
+from repcompiler.rewrite_log import Log, Step
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Report:
 
     def mistakes(self) -> list[str]:
         """Rewrites that were wrong, which should not happen: refused by their own check, or taken back."""
-        refused = {(item.rule, item.root): item.reason for item in self.declined if item.reason.startswith(WRONG)}
+        refused = {(item.rule, item.root): item.reason for item in self.declined if item.is_mistake}
         return [
             *(f"refused: {rule} at '{root}' ({reason})" for (rule, root), reason in refused.items()),
             *(f"taken back: {rule} at '{root}' (the result differed with it)" for rule, root in self.reverted),

@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from repcompiler.certificate import Certificate, Certify, certify
+from repcompiler.certificate import Certify, certify
 from repcompiler.chain import Planner
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Op
 from repcompiler.pattern import Captured, Match, RootPattern
-from repcompiler.refusal import Declined, Refusal, Remaining, refuse
+from repcompiler.refusal import Declined, Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, telling
+from repcompiler.rewrite_log import Log, Step
 from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, saving
 
 Result = Expr | Value | tuple[Expr, ...] | None
@@ -80,40 +81,6 @@ def as_convolution(*shows: type[Op]) -> Callable[[View], ViewRule]:
     return lambda function: ViewRule(function.__name__, _doc(function), shows, function)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One rewrite that happened, in the user's names."""
-
-    rule: str
-    root: str
-    removed: tuple[tuple[str, str], ...]
-    """(value name, operation) of each node that went."""
-    added: tuple[tuple[str, str], ...]
-    saved: float
-    """How much the cost fell, in units of the objective."""
-    parameters: tuple[int, int] = (0, 0)
-    """Before and after, as `macs`."""
-    macs: tuple[int, int] = (0, 0)
-    """Of the operations that went, and of those that came; what several rewrites at once share is counted for the first."""
-    activations: tuple[int, int] = (0, 0)
-    """Bytes that values take at once while these operations run (`repcompiler.liveness`)."""
-    label: str = ""
-    """The root as people know it."""
-    certificate: Certificate | None = field(default=None, compare=False)
-    """What its own check has shown (`repcompiler.certificate`)."""
-
-
-@dataclass
-class Log:
-    """What a run of the rewriter did, and what it left and why."""
-
-    steps: list[Step] = field(default_factory=list)
-    declined: list[Declined] = field(default_factory=list)
-    remaining: list[Remaining] = field(default_factory=list)
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    """What the result calls the values that it calls otherwise."""
-
-
 class Rewriter:
     """Applies passes to one graph.
 
@@ -150,7 +117,7 @@ class Rewriter:
         steps = -1
         while steps < len(self.log.steps):
             steps = len(self.log.steps)
-            self.log.declined.clear()
+            self.log.declined[:] = [declined for declined in self.log.declined if declined.is_mistake]
             for planner in self.planners.values():
                 planner.forget()
             pending = self.graph.topological()[::-1]

@@ -8,9 +8,10 @@ from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Node, Value
 from repcompiler.liveness import peak_of_block, peak_of_term
 from repcompiler.ops import Conv, ConvTranspose, Linear
+from repcompiler.outline import outline
 from repcompiler.pattern import Match
 from repcompiler.refusal import refuse
-from repcompiler.region import View, outline
+from repcompiler.region import View
 
 Sites = Mapping[Node, Match]
 """Matches by their roots."""

@@ -23,7 +23,8 @@ from repcompiler.interpreter import trace
 from repcompiler.ir import Expr, Graph, Shape, Value
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque, Padding, Scale
 from repcompiler.printer import render
-from repcompiler.rewriter import Log, Pass, Rewriter
+from repcompiler.rewrite_log import Log
+from repcompiler.rewriter import Pass, Rewriter
 
 NDArray = np.ndarray[Any, Any]
 Axes = int | Sequence[int]

@@ -6,8 +6,9 @@ import pytest
 from repcompiler import structure
 from repcompiler.interpreter import run
 from repcompiler.ops import AvgPool, Concat, Pad, Select, Subsample, Sum
+from repcompiler.outline import outline
 from repcompiler.passes import PASSES
-from repcompiler.region import HORIZON, Scope, convolution, outline, regions
+from repcompiler.region import HORIZON, Scope, convolution, regions
 from repcompiler.rewriter import ViewRule
 from repcompiler.testing import build, random_batch_norm, random_conv, relu
 

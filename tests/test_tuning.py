@@ -11,8 +11,9 @@ import pytest
 from repcompiler import stopwatch, tuning
 from repcompiler.cost import latency
 from repcompiler.ops import AvgPool, BatchNorm, Concat, Constant, Conv, Identity, Pad, Relu, Select, Subsample, Sum
+from repcompiler.outline import outline
 from repcompiler.passes import PASSES
-from repcompiler.region import outline, regions
+from repcompiler.region import regions
 from repcompiler.rewriter import Rewriter
 from repcompiler.testing import (
     assert_equivalent,

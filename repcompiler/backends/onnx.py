@@ -13,6 +13,7 @@ from repcompiler.backends.onnx_emit import Emit
 from repcompiler.backends.onnx_writer import Made
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.ops import Constant
+from repcompiler.outline import hollow
 
 
 def patch(model: onnx_ir.Model, graph: Graph) -> None:
@@ -90,7 +91,7 @@ class Patch:
             if self.model.ir_version < 4:
                 self.document.inputs.append(initializer)
         self.written[node.output] = result
-        del node.op  # the document has its weights now; in float64 they take more room than there
+        node.op = hollow(node.op)  # the document has its weights now; in float64 they take more room than there
         if old is not None:
             self._inherit(old, result)
 

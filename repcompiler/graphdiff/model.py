@@ -19,7 +19,7 @@ from repcompiler.document import Document, Statistics
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Constant, Opaque
 from repcompiler.printer import attributes, render_shape
-from repcompiler.rewriter import Step
+from repcompiler.rewrite_log import Step
 
 BEFORE, AFTER = 0, 1
 UNCERTAIN = ("values", "guess")

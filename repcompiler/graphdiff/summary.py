@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from repcompiler.deviation import EXACT_MULTIPLE, MULTIPLE, Deviation
 from repcompiler.equivalence import VerifyResult, strain
 from repcompiler.graphdiff.model import shown, total
-from repcompiler.rewriter import Step
+from repcompiler.rewrite_log import Step
 from repcompiler.terminal import short
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import networkx as nx
 
 from repcompiler.graphdiff.model import Drawing, Links, Pair, Region
 from repcompiler.report import Report
-from repcompiler.rewriter import Step
+from repcompiler.rewrite_log import Step
 
 
 def trace(before: Drawing, after: Drawing, report: Report) -> Links:

@@ -85,7 +85,8 @@ def test_a_model_that_is_too_large_to_be_run_is_checked_rewrite_by_rewrite(model
     result = repcompiler.compile(model("c = Conv(x, w_8x4x3x3)  y = Mul(c, k_8x1x1)"), report=report)
     assert [node.op_type for node in result.graph.node] == ["Conv"]
     assert not report.verification.checked
-    assert "repc verify runs any): each rewrite was checked by itself" in report.verification.summary()
+    assert "repc verify runs any)" in report.verification.summary()
+    assert report.certificates()
 
 
 def test_weights_that_do_not_fit_into_one_message_go_beside_the_model(small, tmp_path, monkeypatch):
