@@ -43,6 +43,7 @@ SEEDS = range(300)
 SECONDS = 600
 
 Verdict = dict[str, Any]
+Key = tuple[str, str, str, int, str]
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,22 @@ class Guard:
     function: str
     line: int
     reason: str
+    nth: int
+    """Among those of the function that say the same."""
     version: str
     """Of the function."""
     code: CodeType
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        return self.file, self.function, self.reason, self.version
+    def key(self) -> Key:
+        return self.file, self.function, self.reason, self.nth, self.version
 
 
 def guards(file: str) -> Iterator[Guard]:
     """Every guard of a file."""
     source = Path(file).read_text()
     count = len(_calls(ast.parse(source)))
+    seen: Counter[tuple[str, str]] = Counter()
     for number in range(count):
         tree = ast.parse(source)
         statement, function = _calls(tree)[number]
@@ -74,7 +78,9 @@ def guards(file: str) -> Iterator[Guard]:
         nothing = ast.copy_location(ast.Pass(), statement)
         _Replaced(statement, nothing).visit(tree)
         version = sha256(text.encode()).hexdigest()[:10]
-        yield Guard(file, function.name, statement.lineno, reason, version, compile(tree, file, "exec"))
+        nth = seen[function.name, reason]
+        seen[function.name, reason] += 1
+        yield Guard(file, function.name, statement.lineno, reason, nth, version, compile(tree, file, "exec"))
 
 
 def _calls(tree: ast.Module) -> list[tuple[ast.Expr, ast.FunctionDef]]:
@@ -181,9 +187,9 @@ def noticed(guard: Guard) -> str:
     )
 
 
-def load() -> dict[tuple[str, str, str, str], Verdict]:
+def load() -> dict[Key, Verdict]:
     lines = STATE.read_text().splitlines() if STATE.exists() else []
-    return {tuple(row["key"]): row for row in map(json.loads, lines)}  # type: ignore[misc]
+    return {tuple(row["key"]): row for row in map(json.loads, lines)}
 
 
 def sweep(files: Sequence[str]) -> None:

@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_each_block_costs(model, tmp_path):
     pixels = 224 * 224  # of an input that leaves them open
     macs = f"{(216 + 216) * pixels:,} -> {(360 + 360) * pixels:,}"
     memory = f"{4 * (4 + 6 + 4) * pixels:,} -> {4 * (4 + 10) * pixels:,}"  # r, c, d; r and c' = [c; r], then c' and y
-    costs = f"parameters 442 -> 734, multiply-accumulates {macs}, bytes of activations at once {memory}"
+    costs = f"parameters 432 -> 720, multiply-accumulates {macs}, bytes of activations at once {memory}"
     assert f"remove_residual at 'y': {costs}\n" in shown
     options = ("--objective", "plain", "--json", tmp_path / "report.json")
     assert "remove_residual at" not in repc(tmp_path / "block.onnx", "-o", tmp_path / "plain.onnx", *options).stdout
