@@ -30,6 +30,7 @@ from repcompiler.ops import (
     Reshape,
     Scale,
     Select,
+    SpaceToDepth,
     Subsample,
     Sum,
     Transpose,
@@ -90,7 +91,8 @@ def images(source: Value, programs: Sequence[Program], margin: bool) -> Images:
     for index, size in enumerate(size for place, size in enumerate(true[1:], 1) if place != axis):
         reach, step = spans(programs, index) if axis == 1 else (0, 1)
         reach += 2 * step + (1 + 2 * index if margin else -1)
-        extents.append(min(size, reach + (size - reach) % step) if isinstance(size, int) else reach)
+        whole = prod({op.block for op in ops if isinstance(op, SpaceToDepth)})  # what has no whole blocks is no image
+        extents.append(min(size, reach + (size - reach) % step) if isinstance(size, int) else reach + -reach % whole)
     return Images(channels, tuple(extents), axis)
 
 
@@ -101,6 +103,8 @@ def spans(programs: Sequence[Program], axis: int) -> tuple[int, int]:
         found: dict[Key, tuple[int, int]] = {}
         for key, op, operands in program.steps:
             wide, step = (max(found.get(x, (0, 1))[part] for x in operands) if operands else part for part in (0, 1))
+            if isinstance(op, SpaceToDepth):
+                wide, step = wide + step * (op.block - 1), step * op.block
             if isinstance(op, WINDOWS):
                 before, after = op.padding[axis]
                 dilation = 1 if isinstance(op, (AvgPool, Subsample)) else op.dilation[axis]

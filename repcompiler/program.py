@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Value
-from repcompiler.linear_part import magnitude
+from repcompiler.linear_part import AFFINE, magnitude
 from repcompiler.ops import Constant, Conv, Linear, Op
 from repcompiler.rank_one import RankOne, respond
 
 NDArray = np.ndarray[Any, Any]
 Key = Value | Expr
-Form = Callable[[Op], Op]
+Form = Callable[[Op, int], Op]
+"""(operation, how many operations that are not affine it comes behind) -> what is computed in place of it."""
 Feeds = Mapping[Value, NDArray | RankOne]
 
 
@@ -59,11 +61,21 @@ class Program:
         """The operations that read a source."""
         return [op for _, op, operands in self.steps if source in operands]
 
-    def run(self, feeds: Feeds, form: Form = lambda op: op, size: bool = False) -> dict[Key, NDArray]:
+    @cached_property
+    def levels(self) -> list[int]:
+        """For each step, the most operations that are not affine on a way to it."""
+        found: dict[Key, int] = {}
+        levels = []
+        for key, op, operands in self.steps:
+            levels.append(max((found.get(operand, 0) for operand in operands), default=0))
+            found[key] = levels[-1] + (not isinstance(op, AFFINE))
+        return levels
+
+    def run(self, feeds: Feeds, form: Form = lambda op, level: op, size: bool = False) -> dict[Key, NDArray]:
         """Every value in float64, each operation in the given form; `size`: in magnitudes, of the inputs as well."""
         made: dict[Key, Any] = {value: _absolute(array) if size else array for value, array in feeds.items()}
-        for key, op, operands in self.steps:
-            made[key] = _apply(form(op), [made[operand] for operand in operands], size)
+        for (key, op, operands), level in zip(self.steps, self.levels, strict=True):
+            made[key] = _apply(form(op, level), [made[operand] for operand in operands], size)
         if isinstance(given := made[self.result], RankOne):
             made[self.result] = given.dense()
         return made

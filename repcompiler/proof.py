@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod, sqrt
@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from repcompiler.ir import Expr, Node, Value
-from repcompiler.linear_part import MOVES, linear_part, rounded, stand_ins, sum_length
+from repcompiler.linear_part import AFFINE, MOVES, linear_part, rounded, stand_ins, sum_length
 from repcompiler.ops import Concat, Conv, ConvTranspose, Linear, Op, Sum
 from repcompiler.pattern import Match
 from repcompiler.probe_images import Images, blocks, images, impulses, middle, units
-from repcompiler.program import Key, Program
+from repcompiler.program import Form, Key, Program
 from repcompiler.ranges import interval
 from repcompiler.rank_one import RankOne
 from repcompiler.refusal import WRONG, refuse
 from repcompiler.ulps import Floating
 
 NDArray = np.ndarray[Any, Any]
-Form = Callable[[Op], Op]
 
 EPS = float(np.finfo(np.float64).eps)
 BASIS = 1 << 16
@@ -83,17 +82,20 @@ class Block:
         if not deviation <= TOLERANCE * float(np.max(np.abs(before), initial=1.0)):
             refuse(f"{WRONG}: the results differ on random numbers by {deviation:.1e}")
 
-    def prove(self, choice: Mapping[type[Op], int]) -> Tally:
-        """Compare constants and coefficients, with the linear stand-in of this number for each operation that is not affine."""
+    def prove(self, choice: Sequence[int] = ()) -> Tally:
+        """Compare constants and coefficients; `choice`: which stand-in is taken for what is not affine, level by level."""
         tally = Tally()
 
         @cache
-        def standing(op: Op) -> Op:
-            return stand_ins(op)[choice[type(op)]] if type(op) in choice else op
+        def standing(op: Op, level: int) -> Op:
+            if isinstance(op, AFFINE):
+                return op
+            known = stand_ins(op)
+            return known[min(choice[level], len(known) - 1)]
 
         @cache
-        def linear(op: Op) -> Op:
-            return linear_part(standing(op))
+        def linear(op: Op, level: int) -> Op:
+            return linear_part(standing(op, level))
 
         nothing = self._feeds({source: found.zeros(1, 1) for source, found in self.large.items()})
         constants = Comparison(self, nothing, standing)
@@ -158,7 +160,7 @@ class Comparison:
         else:
             dtype = block.floating.dtype
             self.new_bound = block.after.run(feeds, form, size=True)[block.after.result]
-            self.written = block.after.run(feeds, lambda op: rounded(form(op), dtype))[block.after.result]
+            self.written = block.after.run(feeds, lambda op, level: rounded(form(op, level), dtype))[block.after.result]
 
     def judge(self, tally: Tally, where: str, basis: bool) -> None:
         """Refuse what differs by more than rounding; add the rest up."""
