@@ -24,7 +24,7 @@ from repcompiler.ulps import Floating
 NDArray = np.ndarray[Any, Any]
 
 EPS = float(np.finfo(np.float64).eps)
-BASIS = 1 << 16
+BASIS = 1 << 15
 """Numbers in the largest value of a run on a basis; of a larger basis a part is drawn at random."""
 WORK = 1 << 25
 """Multiplications of such a run, beyond reading the first kernels."""

@@ -7,7 +7,7 @@ kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -18,6 +18,8 @@ from repcompiler.meaning import by_channel, wide
 from repcompiler.ops import Conv, Linear
 
 NDArray = np.ndarray[Any, Any]
+Geometry = tuple[Any, ...]
+Windows = tuple[NDArray, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class RankOne:
     channels: NDArray
     images: NDArray
     axis: int = 1
+    windows: dict[Geometry, Windows] = field(default_factory=dict, compare=False)
+    """What kernels of some geometry meet of the images: both blocks have kernels of one."""
 
     def __len__(self) -> int:
         return len(self.channels) * len(self.images)
@@ -49,7 +53,16 @@ class RankOne:
 
     def absolute(self) -> RankOne:
         """The magnitudes."""
+        if (self.images >= 0).all():
+            return RankOne(np.abs(self.channels), self.images, self.axis, self.windows)
         return RankOne(np.abs(self.channels), np.abs(self.images), self.axis)
+
+    def met_by(self, op: Conv) -> Windows:
+        """The pixels that each tap meets, (taps, n * positions), and the extents of the positions."""
+        geometry = op.kernel_size, op.stride, op.padding, op.dilation
+        if geometry not in self.windows:
+            self.windows[geometry] = _windows(op, self.images)
+        return self.windows[geometry]
 
 
 def respond(op: Conv | Linear, probe: RankOne, size: bool = False) -> NDArray:
@@ -70,7 +83,7 @@ def respond(op: Conv | Linear, probe: RankOne, size: bool = False) -> NDArray:
     mixed = rows.swapaxes(1, 2).reshape(groups, weight.shape[1], -1)
     kernels = grouped * mixed if weight.shape[1] == 1 else np.matmul(grouped, mixed)  # (G, m, O/g * taps)
     kernels = kernels.reshape(groups, m, -1, taps).swapaxes(0, 1).reshape(-1, taps)  # (m * O, taps)
-    windows, extents = _windows(op, probe.images)
+    windows, extents = probe.met_by(op)
     result = (kernels @ windows).reshape(m, op.out_channels, n, -1).swapaxes(1, 2)
     return np.asarray(result.reshape(m * n, op.out_channels, *extents) + by_channel(bias, 2 + len(extents)))
 
@@ -79,8 +92,7 @@ def _numbers(weight: NDArray, size: bool) -> NDArray:
     return np.abs(wide(weight)) if size else wide(weight)
 
 
-def _windows(op: Conv, images: NDArray) -> tuple[NDArray, tuple[int, ...]]:
-    """The pixels that each tap meets, (taps, n * positions), and the extents of the positions."""
+def _windows(op: Conv, images: NDArray) -> Windows:
     sizes = [n + before + after for n, (before, after) in zip(images.shape[1:], op.padding, strict=True)]
     if any(size < reach for size, reach in zip(sizes, op.extent, strict=True)):
         raise ValueError(f"a kernel of {op.kernel_size} is larger than the image {images.shape[1:]} with its padding")
