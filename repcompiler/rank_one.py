@@ -18,6 +18,8 @@ from repcompiler.meaning import by_channel, wide
 from repcompiler.ops import Conv, Linear
 
 NDArray = np.ndarray[Any, Any]
+CHUNK = 1 << 20
+"""Numbers of a weight that are held in float64 at a time."""
 Geometry = tuple[Any, ...]
 Windows = tuple[NDArray, tuple[int, ...]]
 
@@ -67,25 +69,36 @@ class RankOne:
 
 def respond(op: Conv | Linear, probe: RankOne, size: bool = False) -> NDArray:
     """What a convolution or a fully connected layer makes of it, as of `probe.dense()`; `size`: with its magnitudes."""
-    used = np.flatnonzero(probe.channels.any(axis=0)) if probe.channels.any() else np.zeros(1, int)
     bias = np.abs(wide(op.bias)) if size else wide(op.bias)
     if isinstance(op, Linear) and probe.axis == probe.images.ndim:
-        return np.asarray(probe.spread(probe.channels[:, used] @ _numbers(op.weight[:, used], size).T) + bias)
+        return np.asarray(probe.spread(_mixed(probe.channels, op.weight[..., None], size)[..., 0]) + bias)
     if isinstance(op, Linear) or probe.axis != 1:
         raise ValueError(f"{op} does not read the channels of axis {probe.axis}")
-    m, n = len(probe.channels), len(probe.images)
-    groups, taps = op.groups, prod(op.kernel_size)
-    channels, weight = probe.channels, op.weight
-    if groups == 1:
-        channels, weight = channels[:, used], weight[:, used]
-    grouped = channels.reshape(m, groups, -1).swapaxes(0, 1)  # (G, m, I/g)
-    rows = _numbers(weight, size).reshape(groups, -1, weight.shape[1], taps)  # (G, O/g, I/g, taps)
-    mixed = rows.swapaxes(1, 2).reshape(groups, weight.shape[1], -1)
-    kernels = grouped * mixed if weight.shape[1] == 1 else np.matmul(grouped, mixed)  # (G, m, O/g * taps)
-    kernels = kernels.reshape(groups, m, -1, taps).swapaxes(0, 1).reshape(-1, taps)  # (m * O, taps)
+    m, n, taps = len(probe.channels), len(probe.images), prod(op.kernel_size)
+    weight = op.weight.reshape(op.groups, -1, op.weight.shape[1], taps)
+    if op.groups == 1:
+        kernels = _mixed(probe.channels, weight[0], size)
+    else:
+        grouped = probe.channels.reshape(m, op.groups, -1).swapaxes(0, 1)  # (G, m, I/g)
+        rows = _numbers(weight, size).swapaxes(1, 2).reshape(op.groups, weight.shape[2], -1)  # (G, I/g, O/g * taps)
+        mixed = grouped * rows if weight.shape[2] == 1 else np.matmul(grouped, rows)
+        kernels = mixed.reshape(op.groups, m, -1, taps).swapaxes(0, 1)
     windows, extents = probe.met_by(op)
-    result = (kernels @ windows).reshape(m, op.out_channels, n, -1).swapaxes(1, 2)
+    result = (kernels.reshape(-1, taps) @ windows).reshape(m, op.out_channels, n, -1).swapaxes(1, 2)
     return np.asarray(result.reshape(m * n, op.out_channels, *extents) + by_channel(bias, 2 + len(extents)))
+
+
+def _mixed(channels: NDArray, weight: NDArray, size: bool) -> NDArray:
+    """Kernels (O, I, taps) summed over I in these proportions, (m, I): (m, O, taps), some rows at a time."""
+    used = np.flatnonzero(channels.any(axis=0))
+    result = np.zeros((len(channels), weight.shape[0], weight.shape[2]))
+    if len(used) < channels.shape[1]:
+        channels, weight = channels[:, used], weight[:, used]
+    step = max(CHUNK // max(channels.shape[1] * weight.shape[2], 1), 1)
+    for start in range(0, len(weight), step):
+        rows = _numbers(weight[start : start + step], size)
+        result[:, start : start + step] = np.tensordot(channels, rows, (1, 1))
+    return result
 
 
 def _numbers(weight: NDArray, size: bool) -> NDArray:
