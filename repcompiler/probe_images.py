@@ -128,12 +128,13 @@ def blocks(ops: Sequence[Op]) -> int:
     return found
 
 
-def units(channels: int, parts: int, rng: np.random.Generator) -> NDArray:
-    """A basis of the channels, (size of a block, channels): blocks are probed at once, told apart by powers of two."""
-    parts = parts or channels
-    size = channels // parts
+def units(rows: NDArray, size: int, channels: int, rng: np.random.Generator) -> NDArray:
+    """Some rows of a basis of the channels: blocks of `size` are probed at once, told apart by powers of two."""
+    parts = channels // size
+    result = np.zeros((len(rows), channels))
     factors = 2.0 ** rng.integers(-8, 8, parts) * rng.choice([-1.0, 1.0], parts)
-    return np.kron(factors, np.eye(size))
+    result[np.arange(len(rows))[:, None], rows[:, None] + size * np.arange(parts)] = factors
+    return result
 
 
 def impulses(extents: Sequence[int]) -> NDArray:

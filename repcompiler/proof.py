@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import prod, sqrt
+from math import gcd, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -110,14 +110,16 @@ class Block:
     def _probe(self, source: Value, form: Form, one: Comparison, tally: Tally) -> None:
         """The basis of one source, or what of it fits: all pixels, else those in the middle; all channels, else some."""
         large, small = self.large[source], self.small[source]
-        by_channel = units(large.channels, blocks(self.ops), self.rng)
+        parts = gcd(blocks(self.ops), large.channels)
+        rows = np.arange(large.channels // parts)
         count = min(BASIS // one.size, WORK // one.work)  # of the inputs that fit
-        whole = len(by_channel) * prod(large.extents) <= count
+        whole = len(rows) * prod(large.extents) <= count
         found = self.large if whole else self.small
         pixels = impulses(large.extents) if whole else middle(small.extents, (self.before, self.after), small.axis)
         fits = max(count * prod(large.extents) // (len(pixels) * prod(found[source].extents)), 1)
-        if fits < len(by_channel):
-            by_channel = by_channel[self.rng.permutation(len(by_channel))[:fits]]
+        if fits < len(rows):
+            rows = self.rng.permutation(rows)[:fits]
+        by_channel = units(rows, large.channels // parts, large.channels, self.rng)
         tally.complete &= whole
         feeds = {other: found[other].zeros(len(by_channel), len(pixels)) for other in self.sources}
         feeds[source] = RankOne(by_channel, pixels, large.axis)
