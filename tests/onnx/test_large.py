@@ -17,8 +17,6 @@ LAYERS, ROWS, COLUMNS = 24, 8192, 4096
 LAYER = 4 * ROWS * COLUMNS
 CONSTANT = 300e6
 """Bytes of the program itself, and of what is looked at before it is given back."""
-CHECK = 4
-"""The check of one rewrite holds the layer before and after, in float64."""
 MEASURED = """
 import resource, sys
 program = sys.argv.pop(1)
@@ -74,7 +72,7 @@ def test_memory_is_that_of_what_is_rewritten(tmp_path, program, touched, verify)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak = int(done.stdout.split()[-1])
     print(f"{program}, {touched} of {LAYERS} layers rewritten, {verify}: peak {peak / 1e6:.0f} MB")
-    assert peak < 1.3 * (2 * touched * LAYER) + CONSTANT + (0 if verify else CHECK * LAYER)
+    assert peak < 1.3 * (2 * touched * LAYER) + CONSTANT
     if program == "repc" and not verify:
         assert "not verified as a whole (it takes 3.0 GiB" in done.stdout
 
