@@ -129,10 +129,10 @@ def blocks(ops: Sequence[Op]) -> int:
 
 
 def units(rows: NDArray, size: int, channels: int, rng: np.random.Generator) -> NDArray:
-    """Some rows of a basis of the channels: blocks of `size` are probed at once, told apart by powers of two."""
+    """Some rows of a basis of the channels: blocks of `size` are probed at once, with signs of their own."""
     parts = channels // size
     result = np.zeros((len(rows), channels))
-    factors = 2.0 ** rng.integers(-8, 8, parts) * rng.choice([-1.0, 1.0], parts)
+    factors = rng.choice([-1.0, 1.0], parts)
     result[np.arange(len(rows))[:, None], rows[:, None] + size * np.arange(parts)] = factors
     return result
 

@@ -182,6 +182,8 @@ class Comparison:
                 f"{WRONG}: the results differ {where}: {before[worst]:.9g} becomes {after[worst]:.9g} "
                 f"at {list(map(int, place))}"
             )
+        if not basis:
+            return  # what comes out is no weight
         if not np.isfinite(written).all():
             refuse(f"its weights would overflow {self.block.floating.name}")
         tally.coefficients += seen.size
