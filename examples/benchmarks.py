@@ -44,8 +44,9 @@ one thread, one 224x224 image, all files by turns, median of 30 rounds. Peak of 
 """,
     "tool_footprint.py": """## Wall time and peak memory
 
-Whole processes on the same training-form files, by turns, median of 3 rounds after one to warm up. `repc` compares its result
-with the source before it writes; onnxslim and onnxsim write without a comparison unless asked for one.
+Whole processes on the same training-form files, by turns, median of 3 rounds after one to warm up. `repc` certifies each
+rewrite and compares its result with the source before it writes; onnxslim and onnxsim write without a comparison
+unless asked for one.
 """,
 }
 

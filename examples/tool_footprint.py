@@ -25,7 +25,8 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 TOOLS: dict[str, Sequence[str]] = {
     "`repc IN -o OUT`": (str(SCRIPTS / "repc"), "IN", "-o", "OUT"),
-    "`repc --no-verify IN -o OUT`": (str(SCRIPTS / "repc"), "--no-verify", "IN", "-o", "OUT"),
+    "`repc --no-certify IN -o OUT`": (str(SCRIPTS / "repc"), "--no-certify", "IN", "-o", "OUT"),
+    "`repc --no-certify --no-verify IN -o OUT`": (str(SCRIPTS / "repc"), "--no-certify", "--no-verify", "IN", "-o", "OUT"),
     "`onnxslim IN OUT`": (str(SCRIPTS / "onnxslim"), "IN", "OUT"),
     "`onnxsim IN OUT`": (str(SCRIPTS / "onnxsim"), "IN", "OUT"),
     "onnx-ir, load and save": (sys.executable, "-c", FLOOR, "IN", "OUT"),

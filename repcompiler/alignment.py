@@ -15,8 +15,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-import networkx as nx
-
 from repcompiler.fingerprints import Fingerprints, close, same_values
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Constant, Mul, Sum
@@ -204,6 +202,8 @@ def _unique(first: Mapping[Value, Hashable], second: Mapping[Value, Hashable]) -
 
 def _neighbourhoods(order: Sequence[Node]) -> dict[Node | None, list[str]]:
     """Of each operation: a hash of everything within 1, 2, ... steps."""
+    import networkx as nx  # which loads longer than a small model compiles, and only a difference needs it
+
     graph = nx.Graph()
     for node in order:
         graph.add_node(node, text=f"{node.op} {node.outputs and node.output.rank} {len(node.inputs)}")

@@ -91,7 +91,7 @@ def test_the_command_line_starts_without_torch_sympy_onnx_or_rich():
     assert loaded_by("import repcompiler.cli") & {"torch", "sympy", "onnx", "onnxruntime", "rich"} == set()
 
 
-def test_compiling_an_onnx_file_imports_no_torch_and_no_sympy(identity):
+def test_compiling_an_onnx_file_imports_no_torch_no_sympy_and_no_networkx(identity):
     code = """
 import sys
 from repcompiler.cli import main
@@ -99,5 +99,5 @@ main([sys.argv[1], "-o", sys.argv[2]], standalone_mode=False)
 """
     loaded = loaded_by(code, identity, identity.with_name("plain.onnx"))
     assert "onnxruntime" in loaded
-    assert loaded & {"torch", "sympy"} == set()
+    assert loaded & {"torch", "sympy", "networkx"} == set()
     assert [node.op_type for node in onnx.load(identity.with_name("plain.onnx")).graph.node] == ["Relu"]
