@@ -12,10 +12,8 @@ makes must be right for every function that keeps this law, and a linear one amo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +62,7 @@ def linear_part(op: Op) -> Op:
     """A x."""
     if isinstance(op, BatchNorm):
         op = _as_scale(op)
-    return _mapped(op, lambda array: np.zeros(array.shape), _OFFSETS)
+    return op.with_arrays({name: np.zeros(array.shape) for name, array in op.arrays.items() if name in _OFFSETS})
 
 
 def magnitude(op: Op) -> Op:
@@ -75,12 +73,12 @@ def magnitude(op: Op) -> Op:
         return Scale(np.abs(scale.scale), shift)
     if isinstance(op, Sum):
         return Sum((1,) * len(op.signs))
-    return _mapped(op, np.abs)
+    return op.with_arrays({name: np.abs(wide(np.asarray(array))) for name, array in op.arrays.items()})
 
 
 def rounded(op: Op, dtype: np.dtype[Any]) -> Op:
     """The operation as it is written: each number of a weight in the type of the model."""
-    return _mapped(op, lambda array: array.astype(dtype))
+    return op.with_arrays({name: wide(np.asarray(array)).astype(dtype) for name, array in op.arrays.items()})
 
 
 def sum_length(op: Op) -> int:
@@ -118,12 +116,3 @@ def _as_scale(op: BatchNorm) -> Scale:
     """gamma / sqrt(var + eps) and what is left at x = 0."""
     scale = wide(op.gamma) / np.sqrt(wide(op.var) + op.eps)
     return Scale(scale, wide(op.beta) - wide(op.mean) * scale)
-
-
-def _mapped(op: Op, change: Callable[[NDArray], NDArray], names: tuple[str, ...] = ()) -> Op:
-    """The operation with other numbers in its arrays of real numbers, or in those of these names."""
-    if not is_dataclass(op):
-        return op
-    found = {field.name: getattr(op, field.name) for field in fields(op) if not names or field.name in names}
-    arrays = {name: wide(np.asarray(array)) for name, array in found.items() if hasattr(array, "shape")}
-    return cast(Op, replace(cast(Any, op), **{name: change(array) for name, array in arrays.items()}))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from math import gcd
-from typing import Any, cast
 
 import numpy as np
 
@@ -42,11 +41,7 @@ def outline(region: Region, views: Mapping[type[Op], View]) -> Conv | None:
 
 def hollow(op: Op) -> Op:
     """The operation without its numbers: placeholders of the same shapes, which take no room."""
-    if not is_dataclass(op):
-        return op
-    found = {field.name: getattr(op, field.name) for field in fields(op)}
-    empty = {name: np.broadcast_to(np.zeros(()), array.shape) for name, array in found.items() if hasattr(array, "shape")}
-    return cast(Op, replace(cast(Any, op), **empty))
+    return op.with_arrays({name: np.broadcast_to(np.zeros(()), array.shape) for name, array in op.arrays.items()})
 
 
 def _moves_channels(region: Region) -> bool:

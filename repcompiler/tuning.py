@@ -13,11 +13,10 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +96,9 @@ def plainest(op: Op) -> Op:
 def stand_in(op: Op) -> Op:
     """The same operation on weights that are made up."""
     rng = np.random.default_rng(0)
-    arrays = {name: array for name, array in vars(op).items() if hasattr(array, "shape")}
-    made = {name: rng.standard_normal(array.shape).astype(np.float32) for name, array in arrays.items()}
-    made |= {name: np.full(array.shape, float(_constant(op, array))) for name, array in arrays.items() if _constant(op, array)}
-    return cast(Op, replace(cast(Any, op), **made))
+    made = {name: rng.standard_normal(array.shape).astype(np.float32) for name, array in op.arrays.items()}
+    made |= {name: np.full(array.shape, float(known)) for name, array in op.arrays.items() if (known := _constant(op, array))}
+    return op.with_arrays(made)
 
 
 def _plain(op: Op, value: Any) -> str:

@@ -84,8 +84,8 @@ def test_what_is_merged_has_this_verdict(block, verdict):
 def test_long_sums_are_off_by_little_more_than_half_a_unit():
     log = run(lambda x: random_conv(rng, 64, 8, 1)(random_conv(rng, 4, 64, 3)(x)))
     [step] = log.steps
-    assert step.certificate.kind in ("correctly rounded", "rounding")
-    assert float(step.certificate.verdict.split()[1]) < 0.7 if step.certificate.kind == "rounding" else True
+    said = step.certificate.verdict
+    assert said == "correctly rounded" or 0.5 < float(said.removeprefix("rounding ").removesuffix(" ulp")) < 0.7
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,13 @@ def random_scale_up(x):
 
 
 def test_where_no_law_is_known_random_inputs_are_compared():
-    gate = GlobalAvgPool()
-    log = run(lambda x: Add(conv3(Mul()(Relu()(conv3(Relu()(x))), Sigmoid()(conv1(gate(x))))), Relu()(x)))
+    def squeeze_and_excite(x):
+        inner = Relu()(conv3(x))
+        return Add(conv3(Mul()(inner, Sigmoid()(conv1(GlobalAvgPool()(inner))))), x)
+
+    log = run(lambda x: squeeze_and_excite(Relu()(x)))
     removed = [step for step in log.steps if step.rule == "remove_residual"]
-    assert {step.certificate.verdict for step in removed} <= {"sampled"}
+    assert {step.certificate.verdict for step in removed} == {"sampled"}
 
 
 def test_verdict_is_said_of_the_type_that_weights_are_written_in():
@@ -255,6 +258,9 @@ def test_stand_in_of_a_maximum_commutes_with_positive_scales_and_shifts():
     [stand_in] = stand_ins(pool)
     x = rng.standard_normal((1, 4, 7, 6))
     assert interpreter.evaluate(stand_in, [x])[0].shape == interpreter.evaluate(pool, [x])[0].shape
+    for op in (pool, stand_in):
+        np.testing.assert_allclose(interpreter.evaluate(op, [3 * x + 2])[0], 3 * interpreter.evaluate(op, [x])[0] + 2)
+    assert (interpreter.evaluate(stand_in, [x])[0] <= interpreter.evaluate(pool, [x])[0]).all()
     assert not stand_ins(MaxPool((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)))
 
 

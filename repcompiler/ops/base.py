@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from repcompiler.ir import Dim, Expr, Shape, Value
 
@@ -27,6 +27,15 @@ class Op:
     def pure(self) -> bool:
         """Whether removing an unread application changes nothing."""
         return True
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that it carries, by the name of their field."""
+        return {name: value for name, value in vars(self).items() if hasattr(value, "shape")}
+
+    def with_arrays(self, arrays: Mapping[str, Array]) -> Op:
+        """The same operation with others in their place."""
+        return cast(Op, replace(cast(Any, self), **arrays)) if arrays else self
 
     def __call__(self, *operands: Expr | Value) -> Expr:
         return Expr(self, operands)
