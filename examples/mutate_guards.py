@@ -39,6 +39,8 @@ ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "guards.md", ROOT / "build" / "guards.jsonl"
 ENGINE = ("algebra", "algebra_transposed", "structure", "region", "scaling", "scaling_absorb", "scaling_release", "selection")
 ENGINE += ("carry", "passing", "experts", "sites", "rewriter", "parts", "mixture", "pattern", "joins", "chain")
+WHOLE = ("tests/passes", "tests/test_rewriter.py", "tests/test_chain.py", "tests/test_chain_plans.py")
+"""Tests that go through the whole engine."""
 SEEDS = range(300)
 SECONDS = 600
 
@@ -109,7 +111,7 @@ def tests_for(guard: Guard) -> tuple[list[str], list[str]]:
     quoting = [file for file in files if len(words) > 8 and words in Path(file).read_text()]
     stem = Path(guard.file).stem
     own = [file for file in files if Path(file).stem.startswith(f"test_{stem}")]
-    rest = own if guard.file.startswith("passes") else [*own, "tests/passes", "tests/test_rewriter.py", "tests/test_chain.py"]
+    rest = own if guard.file.startswith("passes") else [*own, *WHOLE]
     return quoting, [file for file in dict.fromkeys(rest) if file not in quoting]
 
 
