@@ -15,6 +15,7 @@ from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
 from repcompiler.passes.eliminate_identity import eliminate_identity
 from repcompiler.passes.eliminate_reshape import eliminate_reshape
 from repcompiler.passes.eliminate_resize import eliminate_resize
+from repcompiler.passes.eliminate_transpose import eliminate_transpose
 from repcompiler.passes.fold_batch_norm import fold_batch_norm
 from repcompiler.passes.fold_batch_norm_before_conv import fold_batch_norm_before_conv
 from repcompiler.passes.fold_batch_norm_before_conv_through import fold_batch_norm_before_conv_through
@@ -26,6 +27,7 @@ from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_branch_into_experts import merge_branch_into_experts
 from repcompiler.passes.merge_branch_with_one_that_stays import merge_branch_with_one_that_stays
+from repcompiler.passes.merge_clips import merge_clips
 from repcompiler.passes.merge_concatenated_branches import merge_concatenated_branches
 from repcompiler.passes.merge_conv_after_experts import merge_conv_after_experts
 from repcompiler.passes.merge_conv_before_experts import merge_conv_before_experts
@@ -40,6 +42,7 @@ from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.merge_space_to_depth_into_conv import merge_space_to_depth_into_conv
+from repcompiler.passes.merge_transposes import merge_transposes
 from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
 from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
 from repcompiler.passes.move_pointwise_before_resize import move_pointwise_before_resize
@@ -63,7 +66,10 @@ PASSES: tuple[Pass, ...] = (
     eliminate_identity,
     eliminate_reshape,
     eliminate_resize,
+    eliminate_transpose,
     merge_reshapes,
+    merge_transposes,
+    merge_clips,
     fold_constants,
     fold_extents,
     recognise_channel_shuffle,

@@ -2,8 +2,9 @@
 
     reshape(x, shape(x))  =  x              reshape(transpose(x), shape(x))  =  x
 
-Exact where the shape comes out as it went in, and the transposition moves only axes that hold one number: then the row-major
-order stays.  (Convolutions with one kernel a sample are exported so, the batch being one.)  Extents must be known.
+Exact where the shape comes out as it went in (an extent that is inferred does if all others do), and the transposition moves
+only axes that hold one number: then the row-major order stays.  (Convolutions with one kernel a sample are exported so, the
+batch being one.)
 """
 
 from repcompiler.ir import Value
@@ -15,7 +16,8 @@ from repcompiler.rewriter import rewrite
 def eliminate_reshape(x: Value, reshape: Reshape, swap: Transpose | None = None) -> Value | tuple[()]:
     shape = x.shape or ()
     if swap is None:
-        same = shape != () and reshape.resolve(shape) == shape
+        same = shape != () and len(reshape.target) + reshape.tail == len(shape)
+        same = same and all(size in (0, -1, here) for size, here in zip(reshape.target, shape, strict=False))
     else:
         moved = [axis for axis in swap.perm if shape[axis : axis + 1] != (1,)]
         same = moved == sorted(moved) and reshape.tail == 0 and reshape.target == shape

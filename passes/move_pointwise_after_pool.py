@@ -12,15 +12,18 @@ from math import prod
 
 from repcompiler.algebra import float64, known_zero
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import AvgPool, Conv
+from repcompiler.ops import AvgPool, Conv, GlobalAvgPool
+from repcompiler.pattern import one_of
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
 
 
-@rewrite(AvgPool.of(Conv.of("x", name="mix"), name="pool"))
-def move_pointwise_after_pool(x: Value, mix: Conv, pool: AvgPool) -> Expr:
+@rewrite(one_of(AvgPool, GlobalAvgPool)(Conv.of("x", name="mix"), name="pool"))
+def move_pointwise_after_pool(x: Value, mix: Conv, pool: AvgPool | GlobalAvgPool) -> Expr:
     if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
         refuse("the convolution does more than mix the channels of one pixel")
+    if isinstance(pool, GlobalAvgPool):
+        return mix(pool(x))
     if any(map(any, pool.padding)) and not known_zero(mix.bias):
         refuse("the pool counts padded zeros, which carry no bias")
     share = prod(pool.kernel_size) / pool.divisor

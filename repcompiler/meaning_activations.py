@@ -8,7 +8,7 @@ from math import erf
 import numpy as np
 
 from repcompiler.meaning import NDArray, by_channel, meaning, wide
-from repcompiler.ops import Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid, Softmax
+from repcompiler.ops import Clip, ClipChannels, Gated, HardSigmoid, Odd, PRelu, Relu, Sigmoid, Softmax
 
 
 @meaning.register
@@ -31,9 +31,16 @@ def _gated(op: Gated, x: NDArray) -> NDArray:
     return x * GATES[op.gate](x)
 
 
+@meaning.register
+def _odd(op: Odd, x: NDArray) -> NDArray:
+    return ODD[op.function](x)
+
+
+ERF = np.vectorize(erf, otypes=[np.float64])
+ODD: dict[str, Callable[[NDArray], NDArray]] = {"tanh": np.tanh, "erf": ERF, "cube": lambda x: x**3}
 GATES: dict[str, Callable[[NDArray], NDArray]] = {
     "silu": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
-    "gelu": lambda x: 0.5 * (1 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2.0))),
+    "gelu": lambda x: 0.5 * (1 + ERF(x / np.sqrt(2.0))),
     "gelu_tanh": lambda x: 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "hardswish": lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0),
 }

@@ -1,7 +1,8 @@
 """How a value passes an activation in channels of its own, so that it can be told behind it.
 
     one channel     f(x) = x for every x that can be there (`repcompiler.ranges`), or with a constant of its own
-    two channels    f(x) - f(-x) = c x for every x: ReLU, SiLU, GELU, hard swish (docs/residual_removal.md has the theorem)
+    two channels    f(x) - f(-x) = c x for every x: ReLU, SiLU, GELU, hard swish, and what is written out (`composites`);
+                    docs/residual_removal.md has the theorem
 
 A gate, h g(h) with g computed from means of h over all pixels (squeeze and excitation), multiplies reserved channels by one and
 does not see them.
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from repcompiler.algebra import broadcast, float64, namespace, pad_axis, regroup
+from repcompiler.composites import Written
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, HardSigmoid, Identity, Mul, Op, Opaque, PRelu, Relu, Sigmoid
 from repcompiler.ranges import Interval
@@ -67,6 +69,8 @@ ODD_PARTS = {
     "sigmoid": "is tanh(x/2), no multiple of x",
     "hardsigmoid": "is bounded, no multiple of x",
     "tanh": "is 2 tanh(x), no multiple of x",
+    "erf": "is 2 erf(x), no multiple of x",
+    "pow": "is 2 x x x, no multiple of x",
     "softsign": "is 2 x / (1 + |x|), no multiple of x",
     "softplus": CANCELS,
     "logsigmoid": CANCELS,
@@ -96,6 +100,15 @@ def _relu(op: Relu, inside: Interval) -> Passing:
 def _gated(op: Gated, inside: Interval) -> Passing:
     """x g(x) + x g(-x) = x, for g(x) + g(-x) = 1."""
     return Passing(lambda own, reserved: op, 1.0)
+
+
+@passing.register
+def _written(op: Written, inside: Interval) -> Passing:
+    """e(x) + a x with an even e."""
+    a = op.halves.odd
+    if not a:
+        refuse(f"the skipped value does not pass {op.kind}: f(x) - f(-x) is no multiple of x")
+    return Passing(lambda own, reserved: op, 2 * a)
 
 
 @passing.register

@@ -28,6 +28,7 @@ from repcompiler.ops import (
     Linear,
     MaxPool,
     Mul,
+    Odd,
     Op,
     Pad,
     PadChannels,
@@ -111,6 +112,13 @@ def _prelu(op: PRelu, operands: Sequence[Interval]) -> Interval:
 @image.register(Softmax)
 def _share(op: Op, operands: Sequence[Interval]) -> Interval:
     return 0.0, 1.0
+
+
+@image.register
+def _odd(op: Odd, operands: Sequence[Interval]) -> Interval:
+    """All of them grow with x."""
+    low, high = operands[0]
+    return (low**3, high**3) if op.function == "cube" else (-1.0 if low < 0 else 0.0, 1.0 if high > 0 else 0.0)
 
 
 @image.register

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from repcompiler.composites import composite
+from repcompiler.composites import written
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Scale, Sum
+from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Sum
 from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
@@ -98,11 +96,9 @@ def chains(value: Value, scope: Scope, linear: bool = False) -> Iterator[tuple[V
 
 def _step(node: Node, scope: Scope) -> tuple[Chain, Value, Interior] | None:
     """What a node, or what it completes, does to one value; that value, and the values between."""
-    found = composite(node.output) if node.outputs else None
-    if found is not None:
-        activation, factor, x, inside = found
-        constant = Scale(np.array([factor]), np.zeros(1))
-        return ((activation,) if factor == 1.0 else (activation, Region(x, (constant,)))), x, inside
+    activation = written(node.output) if node.outputs else None
+    if activation is not None:
+        return (activation,), activation.source, activation.interior
     step = scope.step(node)
     if step is not None:
         return (Region(node.inputs[0], (step,)),), node.inputs[0], ()

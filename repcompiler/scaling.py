@@ -18,6 +18,7 @@ from repcompiler.ir import Expr, Shape, Value
 from repcompiler.ops import (
     Affine,
     AvgPool,
+    GlobalAvgPool,
     Identity,
     MaxPool,
     Op,
@@ -36,7 +37,7 @@ from repcompiler.refusal import refuse
 
 Term = Expr | Value
 
-ONE_TO_ONE = (Identity, Relu, PRelu, MaxPool, Resize, Subsample, AvgPool, Pad, Select, Reshape, Transpose)
+ONE_TO_ONE = (Identity, Relu, PRelu, MaxPool, Resize, Subsample, AvgPool, GlobalAvgPool, Pad, Select, Reshape, Transpose)
 """Operations on one value that let a scale through."""
 
 UNIT = Scale(np.ones(1), np.zeros(1))
@@ -77,6 +78,7 @@ def _max_pool(op: MaxPool, scale: Scale, axis: int | None) -> None:
     _refuse_negative(op, scale)
 
 
+@passes.register(GlobalAvgPool)
 @passes.register(Resize)
 @passes.register(Subsample)
 def _mean(op: Op, scale: Scale, axis: int | None) -> None:

@@ -24,6 +24,7 @@ from repcompiler.ops import (
     Identity,
     Linear,
     MaxPool,
+    Odd,
     Op,
     Pad,
     PRelu,
@@ -38,7 +39,7 @@ from repcompiler.structure import distinct
 
 Index = tuple[int, ...]
 
-ALIKE = (AvgPool, Clip, Gated, GlobalAvgPool, HardSigmoid, Identity, MaxPool, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
+ALIKE = (AvgPool, Clip, Gated, GlobalAvgPool, HardSigmoid, Identity, MaxPool, Odd, Pad, PRelu, Relu, Resize, Sigmoid, Subsample)
 """Operations on one value that a choice of channels passes."""
 
 

@@ -32,6 +32,7 @@ from repcompiler.ops import (
     Linear,
     MaxPool,
     Mul,
+    Odd,
     Op,
     Pad,
     PadChannels,
@@ -64,6 +65,12 @@ GATED: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
     "gelu": lambda x: (F.gelu, (x,)),
     "gelu_tanh": lambda x: (F.gelu, (x,), {"approximate": "tanh"}),
     "hardswish": lambda x: (F.hardswish, (x,)),
+}
+
+ODD: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
+    "tanh": lambda x: (torch.tanh, (x,)),
+    "erf": lambda x: (torch.erf, (x,)),
+    "cube": lambda x: (torch.pow, (x, 3)),
 }
 
 
@@ -111,6 +118,8 @@ class Emit(Writer):
                 return self._clip_channels(op, x[0])
             case Gated():
                 return self.graph.call_function(*GATED[op.gate](x[0]))
+            case Odd():
+                return self.graph.call_function(*ODD[op.function](x[0]))
             case PRelu():
                 if op.slope.shape == (1,):
                     return self.graph.call_function(F.leaky_relu, (x[0], float(op.slope[0])))

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir
 
 from repcompiler.backends.onnx_writer import Writer
-from repcompiler.ops import Clip, ClipChannels, Gated, PRelu
+from repcompiler.ops import Clip, ClipChannels, Gated, Odd, PRelu
 
 HARD_SWISH, GELU = 14, 20
 """Operator sets that have these."""
@@ -34,6 +34,11 @@ class Activations(Writer):
         if op.slope.shape == (1,):
             return self._node("LeakyRelu", x, alpha=float(op.slope[0]))
         return self._node("PRelu", x, self.initializer(".slope", self._by_channel(op.slope)))
+
+    def _odd(self, op: Odd, x: onnx_ir.Value) -> onnx_ir.Value:
+        if op.function == "cube":
+            return self._node("Mul", x, self._node("Mul", x, x))
+        return self._node({"tanh": "Tanh", "erf": "Erf"}[op.function], x)
 
     def _gated(self, op: Gated, x: onnx_ir.Value) -> onnx_ir.Value:
         if op.gate == "hardswish" and self.opset >= HARD_SWISH:

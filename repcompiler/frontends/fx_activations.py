@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
-from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
@@ -81,6 +81,7 @@ MODULES: Readers = {
     nn.GELU: (lambda m: _gelu(m.approximate), None),
     nn.Hardsigmoid: (lambda m: HardSigmoid(1 / 6, 0.5), None),
     nn.Hardswish: (lambda m: Gated("hardswish"), None),
+    nn.Tanh: (lambda m: Odd("tanh"), None),
     nn.PReLU: (lambda m: PRelu(floating(m.weight)), None),
     nn.PixelUnshuffle: (lambda m: _blocks(m.downscale_factor), 4),
     nn.Upsample: (_upsample, None),
@@ -127,6 +128,17 @@ def _hardswish(c: Context, x: Any, inplace: Any = False) -> Lifted:
 
 def _hardsigmoid(c: Context, x: Any, inplace: Any = False) -> Lifted:
     return HardSigmoid(1 / 6, 0.5), (tensor(x),)
+
+
+def _odd(function: str) -> Entry:
+    return lambda c, x: (Odd(function), (tensor(x),))
+
+
+def power(c: Context, x: Any, exponent: Any) -> Lifted:
+    """The cube."""
+    if exponent != 3:
+        raise Unliftable
+    return Odd("cube"), (tensor(x),)
 
 
 def _gaussian(c: Context, x: Any, approximate: Any = "none") -> Lifted:
@@ -185,6 +197,9 @@ ACTIVATIONS: Mapping[str, Entry] = {
     **dict.fromkeys(("clamp_min", "clamp_min_"), _clamp_min),
     **dict.fromkeys(("clamp_max", "clamp_max_"), _clamp_max),
     "prelu": _prelu,
+    **dict.fromkeys(("tanh", "tanh_"), _odd("tanh")),
+    **dict.fromkeys(("erf", "erf_"), _odd("erf")),
+    **dict.fromkeys(("pow", "pow_"), power),
 }
 """Methods by name, which are functions of torch and of aten too."""
 

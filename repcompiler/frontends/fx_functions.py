@@ -246,6 +246,7 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.sub: sub,
     operator.isub: sub,
     operator.mul: mul,
+    operator.pow: fx_activations.power,
     operator.imul: mul,
     operator.truediv: div,
     operator.itruediv: div,

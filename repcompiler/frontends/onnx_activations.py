@@ -5,14 +5,16 @@ Each returns what `Lift` is to put in the node's place; None, or a refusal, wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
 import onnx_ir
 
 from repcompiler.frontends.onnx_channels import per_channel
-from repcompiler.frontends.onnx_lift import Lift, Lifted, array_of, attribute
-from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.frontends.onnx_lift import Lift, Lifted, Operator, array_of, attribute
+from repcompiler.ir import Value
+from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
 
 def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -57,6 +59,36 @@ def clip(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
             return None
         bounds.append(float(attribute(node, name, default) if bound is None else array_of(bound).item()))
     return Lifted(Clip(*bounds), (lift.data(node),), lift.parameters(node))
+
+
+def bound(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Min or Max of data and one constant number: a clip from one side."""
+    values = [lift.data(node, index) for index in range(len(node.inputs))]
+    data = [value for value in values if value.constant is None]
+    limits = [value for value in values if value.constant is not None]
+    if len(data) != 1 or any(array_of(limit).size != 1 for limit in limits) or not _as_is(data[0], limits):
+        return None
+    numbers = [float(array_of(limit).item()) for limit in limits]
+    clip = Clip(-inf, min(numbers, default=inf)) if node.op_type == "Min" else Clip(max(numbers, default=-inf), inf)
+    return Lifted(clip, (data[0],), tuple(limits))
+
+
+def _as_is(x: Value, constants: Sequence[Value]) -> bool:
+    """Whether constants of one number leave the rank of x as it is."""
+    return x.rank is not None and all((constant.rank or 0) <= x.rank for constant in constants)
+
+
+def odd(function: str) -> Operator:
+    """A function of each number that changes its sign with it."""
+    return lambda lift, node: Lifted(Odd(function), (lift.data(node),))
+
+
+def power(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """The cube."""
+    x, exponent = lift.data(node), lift.data(node, 1)
+    if exponent.constant is None or array_of(exponent).size != 1 or not _as_is(x, [exponent]):
+        return None
+    return Lifted(Odd("cube"), (x,), (exponent,)) if float(array_of(exponent).item()) == 3 else None
 
 
 def space_to_depth(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -62,11 +62,22 @@ class HardSigmoid(Op):
 
 
 @dataclass(frozen=True)
+class Odd(Op):
+    """f(-x) = -f(x): "tanh", "erf" (the error function) and "cube" (x x x), of which smooth activations are written."""
+
+    function: str
+
+    @property
+    def kind(self) -> str:
+        return {"tanh": "Tanh", "erf": "Erf", "cube": "Pow"}[self.function]
+
+
+@dataclass(frozen=True)
 class Softmax(Op):
     """exp(x) over its sum along `axis`."""
 
     axis: int
 
 
-ACTIVATIONS = (Clip, ClipChannels, Gated, HardSigmoid, PRelu, Relu, Sigmoid)
+ACTIVATIONS = (Clip, ClipChannels, Gated, HardSigmoid, Odd, PRelu, Relu, Sigmoid)
 """Those of one number at a time."""

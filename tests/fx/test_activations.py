@@ -7,7 +7,7 @@ from torch import nn
 
 import repcompiler
 from repcompiler.frontends.fx import FxDocument
-from repcompiler.ops import Clip, Conv, Identity, MaxPool, Opaque, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Conv, Identity, MaxPool, Odd, Opaque, PRelu, Relu, Resize, SpaceToDepth
 
 
 class Then(nn.Module):
@@ -46,6 +46,11 @@ KNOWN = {
     "F.leaky_relu": (lambda x: F.leaky_relu(x, 0.3), PRelu),
     "PReLU": (nn.PReLU(4), PRelu),
     "PReLU with one slope": (nn.PReLU(), PRelu),
+    "Tanh": (nn.Tanh(), Odd),
+    "x.tanh()": (lambda x: x.tanh(), Odd),
+    "torch.erf": (torch.erf, Odd),
+    "x ** 3": (lambda x: x**3, Odd),
+    "torch.pow": (lambda x: torch.pow(x, 3), Odd),
     "MaxPool2d": (nn.MaxPool2d(3, 2, 1), MaxPool),
     "MaxPool2d dilated": (nn.MaxPool2d(2, dilation=2), MaxPool),
     "F.max_pool2d": (lambda x: F.max_pool2d(x, 2), MaxPool),

@@ -94,7 +94,29 @@ class ConvMixer(nn.Module):
         return self.pointwise(self.depthwise(x))
 
 
+class QuickGELU(nn.Module):
+    """CLIP."""
+
+    def forward(self, x):
+        return x * torch.sigmoid(1.702 * x)
+
+
+class HSwish(nn.Module):
+    """MobileNetV3, before torch had it."""
+
+    def forward(self, x):
+        return x * F.relu6(x + 3.0) / 6.0
+
+
+class NewGELU(nn.Module):
+    """GPT-2."""
+
+    def forward(self, x):
+        return 0.5 * x * (1.0 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
 ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.PReLU]
+WRITTEN = {QuickGELU: "mul sigmoid mul", HSwish: "add clamp mul", NewGELU: "mul pow mul add mul tanh add mul"}
 PARTS = {
     "list of chunks": lambda y: list(y.chunk(2, 1)),
     "list of a split": lambda y: list(torch.split(y, (4, 4), dim=1)),
@@ -114,6 +136,11 @@ def assert_no_sum(called):
 @pytest.mark.parametrize("block", [C3, Elan, InceptionResidual, Root, ConvMixer], ids=lambda block: block.__name__)
 def test_blocks_with_branches_inside(act, block, plain):
     assert_no_sum(plain(block(act)))
+
+
+@pytest.mark.parametrize(("act", "operations"), WRITTEN.items(), ids=lambda act: getattr(act, "__name__", ""))
+def test_activations_that_a_network_writes_out_itself(act, operations, plain):
+    assert plain(Residual(layer(4, 6, 3, act), layer(6, 4, 3, None))) == f"Conv2d {operations} Conv2d"
 
 
 @pytest.mark.parametrize("parts", PARTS)

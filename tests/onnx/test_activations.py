@@ -10,7 +10,7 @@ import pytest
 
 import repcompiler
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.ops import Clip, Identity, MaxPool, Opaque, PRelu, Relu, Resize, Scale, SpaceToDepth, Subsample
+from repcompiler.ops import Clip, Identity, MaxPool, Odd, Opaque, PRelu, Relu, Resize, Scale, SpaceToDepth, Subsample
 
 
 def case(name, body, kind, **options):
@@ -44,6 +44,17 @@ def lifts(model, check):
     case("Clip by nothing", "y = Clip(x)", Clip),
     case("Clip by an input of the graph", "y = Clip(x, b)", None, inputs="float b"),
     case("Clip by bounds that cross", "y = Clip(x, 0.5, -0.5)", Clip),
+    case("Min and one number", "y = Min(x, 0.5)", Clip),
+    case("Max and one number", "y = Max(k_1, x)", Clip),
+    case("Max and numbers", "y = Max(k_1, x, k_scalar)", Clip),
+    case("Min and a number each channel", "y = Min(x, k_4x1x1)", None),
+    case("Min and a number of more axes", "y = Min(x, k_1x1x1x1x1)", None, x="2,4,5,6", y="1,2,4,5,6"),
+    case("Max of data", "y = Max(x, x)", None),
+    case("Tanh", "y = Tanh(x)", Odd),
+    case("Erf", "y = Erf(x)", Odd),
+    case("Pow of three", "y = Pow(x, 3.0)", Odd),
+    case("Pow of two", "y = Pow(x, 2.0)", None),
+    case("Pow of many", "y = Pow(x, k_4x1x1)", None),
     case("LeakyRelu", "y = LeakyRelu<alpha=0.3>(x)", PRelu),
     case("LeakyRelu with a negative slope", "y = LeakyRelu<alpha=-0.3>(x)", PRelu),
     case("LeakyRelu of slope one", "y = LeakyRelu<alpha=1.0>(x)", Identity),
@@ -141,7 +152,7 @@ def test_other_resolution(lifts, body, kind, options):
 
 def test_what_no_rewrite_touches_stays_as_it_is(model, check):
     body = """
-        a = Relu(x)  b = Clip(a, 0.0, 6.0)  c = PRelu(b, k_4x1x1)  d = LeakyRelu<alpha=0.2>(c)
+        a = Relu(x)  b = PRelu(a, k_4x1x1)  c = Clip(b, 0.0, 6.0)  d = LeakyRelu<alpha=0.2>(c)
         e = MaxPool<kernel_shape=[2,2]>(d)  y = Resize<mode="nearest">(e, , s)
     """
     proto = model(body, s=DOUBLED, x="N,4,9,6")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repcompiler.ops import AvgPool
+from repcompiler.ops import AvgPool, GlobalAvgPool
 from repcompiler.passes import PASSES
 from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
 from repcompiler.printer import render
@@ -70,3 +70,10 @@ def test_any_pool_and_divisor_comes_out_exactly(size, stride, padding, divisor, 
     op = AvgPool((size, size), (stride, stride), ((min(padding, size - 1),) * 2,) * 2, divisor)
     conv = random_conv(rng, 4, 6, 1, groups=2 if grouped else 1, bias=padding == 0)
     check_pass(move_pointwise_after_pool, build(lambda x: op(conv(x)), x=(None, 4, 9, 7)), "macs")
+
+
+def test_the_mean_of_all_pixels_comes_first(rng):
+    conv, norm = random_conv(rng, 16, 8, 1), random_batch_norm(rng, 8)
+    graph = build(lambda x: GlobalAvgPool()(norm(conv(x))), x=(None, 16, None, None))
+    check_pass(PASSES, graph, "latency")
+    assert kinds(graph) == ["GlobalAvgPool", "Conv 16->8 1x1"]

@@ -14,7 +14,6 @@ from repcompiler.ops import (
     Gated,
     Identity,
     MaxPool,
-    Mul,
     Pad,
     PRelu,
     Relu,
@@ -76,18 +75,6 @@ def test_anything_passes_in_two_channels_where_f_of_x_less_f_of_minus_x_is_x(rng
     graph = build(lambda x: Add(second(activation(first(x))), x), x=IMAGE)
     check_pass(RULES, graph)
     assert weights(graph) == [(6 + 8, 4, 3, 3), (4, 6 + 8, 3, 3)]
-
-
-def test_sigmoid_times_its_argument_is_silu(rng):
-    first, second = same(rng, 4, 6), same(rng, 6, 4)
-
-    def block(x):
-        hidden = first(x)
-        return Add(second(Mul()(hidden, Sigmoid()(hidden))), x)
-
-    graph = build(block, x=IMAGE)
-    check_pass(RULES, graph)
-    assert kinds(graph) == ["Conv", "SiLU", "Conv"]
 
 
 @pytest.mark.parametrize(

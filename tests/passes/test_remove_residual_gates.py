@@ -1,9 +1,5 @@
-import math
-
-import numpy as np
 import pytest
 
-from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     Clip,
     Conv,
@@ -12,17 +8,14 @@ from repcompiler.ops import (
     HardSigmoid,
     Mul,
     Relu,
-    Scale,
     Sigmoid,
     Sum,
 )
-from repcompiler.passes import PASSES
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.remove_residual import remove_residual
-from repcompiler.rewriter import Rewriter
-from repcompiler.testing import build, check_pass, opaque, random_conv, random_linear
+from repcompiler.testing import build, check_pass, random_conv, random_linear
 
 IMAGE = (None, 4, None, None)
 RULES = [remove_residual, identity_to_dirac, batch_norm_to_conv, linear_to_conv]
@@ -70,43 +63,6 @@ def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
     log = check_pass(RULES, build(block, x=IMAGE))
     assert not log.steps
     assert "it cannot be made one for the skipped value" in log.declined[0].reason
-
-
-def test_hard_swish_and_gelu_as_they_are_exported(rng):
-    """x clip(x / 6 + 1/2, 0, 1), x clip(x + 3, 0, 6) / 6, and x (1 + erf(x / sqrt(2))) / 2 with constants of float32."""
-    erf = opaque("Erf", np.vectorize(math.erf, otypes=[np.float64]))
-
-    def constant(scale, shift=0.0):
-        return Scale(np.array([scale], np.float32), np.array([shift], np.float32))
-
-    def hard_swish(x):
-        return Mul()(x, HardSigmoid(1 / 6, 0.5)(x))
-
-    def gelu(x):
-        return constant(0.5)(Mul()(x, constant(1.0, 1.0)(erf(constant(math.sqrt(0.5))(x)))))
-
-    def clipped(x):
-        return constant(1 / 6)(Mul()(x, Clip(0.0, 6.0)(constant(1.0, 3.0)(x))))
-
-    def clipped_first(x):
-        return Mul()(constant(1 / 6)(Clip(0.0, 6.0)(constant(1.0, 3.0)(x))), x)
-
-    def without_its_factor(x):
-        return Mul()(x, Clip(0.0, 6.0)(constant(1.0, 3.0)(x)))
-
-    written = {hard_swish: "HardSwish", clipped: "HardSwish", clipped_first: "HardSwish", gelu: "GELU"}
-    for activation, name in written.items():
-
-        def block(x, activation=activation):
-            return Add(same(rng, 6, 4)(activation(same(rng, 4, 6)(x))), x)
-
-        graph = build(block, x=IMAGE)
-        Rewriter(graph, RULES, OBJECTIVES["plain"]).run()
-        assert [node.op.kind for node in graph.topological()] == ["Conv", name, "Conv"]
-
-    graph = build(lambda x: Add(same(rng, 6, 4)(without_its_factor(same(rng, 4, 6)(x))), x), x=IMAGE)
-    check_pass(PASSES, graph)
-    assert [node.op.kind for node in graph.topological()] == ["Conv", "HardSwish", "Conv"]
 
 
 def test_zeros_that_a_layer_pads_with_are_carried_too(rng):
