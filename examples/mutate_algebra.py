@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "mutations.md", ROOT / "build" / "mutations.jsonl"
 FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py"]
 TESTS = ["test_algebra_mutations.py", "test_algebra.py", "test_structure.py", "passes", "test_algebra_guards.py"]
-TESTS += ["test_algebra_transposed.py", "test_algebra_namespaces.py"]
+TESTS += ["test_algebra_transposed.py", "test_algebra_namespaces.py", "test_algebra_sizes.py"]
 SECONDS = 90
 """A mutant that takes longer does not end: that is noticed too."""
 

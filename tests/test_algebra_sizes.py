@@ -1,5 +1,7 @@
 """What `repcompiler.algebra` can do where it knows the size of the image, or that two sizes agree: laws on random kernels."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,3 +99,26 @@ def test_sizes_that_may_differ_are_refused_in_a_sum_and_sizes_that_do_in_both():
     for join in (lambda: add(first, second, (9,)), lambda: stack([first, second], (9,))):
         with pytest.raises(Refusal, match="differ in size"):
             join()
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+def test_zeros_behind_an_image_are_refused_just_where_the_next_window_touches_it(kernel, stride, dilation):
+    """The window of output m begins at pixel m stride - padding; the second layer reads that output as zero."""
+    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    second = random_conv(rng, 2, 3, (2,), padding=((0, 1),))
+    for n, before, after in product(range(6, 12), range(2), range(6)):
+        first = random_conv(
+            rng, 2, 2, (kernel,), stride=(stride,), padding=((before, after),), dilation=(dilation,), bias=False
+        )
+        touches = windows(first, n) * stride - before < n
+        try:
+            both = compose(first, second, (n,))
+        except Refusal:
+            assert touches
+            continue
+        assert not touches
+        x = rng.standard_normal((1, 2, n))
+        np.testing.assert_allclose(apply(both, x), apply(second, apply(first, x)), atol=1e-12)
