@@ -58,6 +58,7 @@ from repcompiler.passes.remove_residual import remove_residual
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
+from repcompiler.passes.unflatten_linear import unflatten_linear
 from repcompiler.passes.unflatten_pointwise_conv import unflatten_pointwise_conv
 from repcompiler.rewriter import Pass
 
@@ -76,6 +77,7 @@ PASSES: tuple[Pass, ...] = (
     recognise_space_to_depth,
     recognise_pointwise_conv,
     unflatten_pointwise_conv,
+    unflatten_linear,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,

@@ -92,4 +92,4 @@ def _before_reshapes(value: Value) -> tuple[Value, list[Value]]:
 
 def _mean(value: Value) -> Value | None:
     """What it is the mean of."""
-    return value.producer.inputs[0] if value.producer is not None and isinstance(value.producer.op, GlobalAvgPool) else None
+    return value.producer.inputs[0] if value.producer is not None and value.producer.op == GlobalAvgPool() else None

@@ -117,7 +117,7 @@ def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Chain, Value, Interior] 
     value = gate
     while value is not x and len(steps) < LENGTH:
         node = value.producer
-        if node is not None and isinstance(node.op, GlobalAvgPool):
+        if node is not None and node.op == GlobalAvgPool():
             found: tuple[Chain, Value, Interior] | None = (node.op,), node.inputs[0], ()
         else:
             found = None if node is None else _step(node, scope)
@@ -128,5 +128,5 @@ def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Chain, Value, Interior] 
             return None
         steps = (*(part for part in parts if not isinstance(part, tuple)), *steps)
         interior, value = (*interior, value, *inside), earlier
-    whole = value is x and steps and isinstance(steps[0], GlobalAvgPool)
+    whole = value is x and steps and steps[0] == GlobalAvgPool()
     return ((steps,), x, interior) if whole else None

@@ -70,7 +70,7 @@ class Emit(Activations):
             ConvTranspose: self._conv_transpose,
             DynamicConv: self._dynamic_conv,
             Frame: self._frame,
-            GlobalAvgPool: lambda op, x: self._node("GlobalAveragePool", x),
+            GlobalAvgPool: self._mean,
             HardSigmoid: lambda op, x: self._node("HardSigmoid", x, alpha=op.alpha, beta=op.beta),
             Identity: lambda op, x: self._node("Identity", x),
             Gated: self._gated,
@@ -177,6 +177,10 @@ class Emit(Activations):
         """Zeros around what is as much less."""
         inner = self._scale(Scale(np.ones(1), -op.value), x)
         return self._scale(Scale(np.ones(1), op.value), self._pad(((0, 0), *op.padding), inner))
+
+    def _mean(self, op: GlobalAvgPool, x: onnx_ir.Value) -> onnx_ir.Value:
+        mean = self._node("GlobalAveragePool", x)
+        return mean if op.keepdim else self._node("Flatten", mean, axis=1)
 
     def _stack(self, op: Stack, *parts: onnx_ir.Value) -> onnx_ir.Value:
         if op.new and self.opset < 13:

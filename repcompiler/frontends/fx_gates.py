@@ -42,11 +42,11 @@ def _aten_softmax(c: Context, x: Any, dim: Any, half_to_float: Any) -> Lifted:
 def _mean(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None) -> Lifted:
     x, shape = _shaped(c, x)
     axes = dim if isinstance(dim, (tuple, list)) else (dim,)
-    if keepdim is not True or dtype is not None or len(shape) < 3:
+    if type(keepdim) is not bool or dtype is not None or len(shape) < 3:
         raise Unliftable
     if sorted(_axis(axis, len(shape)) for axis in axes) != list(range(2, len(shape))):
         raise Unliftable
-    return GlobalAvgPool(), (x,)
+    return GlobalAvgPool(keepdim), (x,)
 
 
 def _adaptive(axes: int) -> Entry:

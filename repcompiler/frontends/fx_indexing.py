@@ -9,6 +9,7 @@ from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Lifted, tensor
 from repcompiler.frontends.fx_gates import select, stack_singles
+from repcompiler.frontends.fx_layout import reshape
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ir import Shape
@@ -25,6 +26,8 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
     if [type(item) for item in index if item is not ALL and item != ALL] == [int]:
         axis = next(axis for axis, item in enumerate(index) if type(item) is int)
         return select(c, x, axis, index[axis])
+    if shape is not None and all(item is None or item == ALL for item in index) and None in index:
+        return _new_axes(c, x, index)
     if shape is None or len(shape) < 3 or not c.is_floating(x):
         raise Unliftable
     if Ellipsis in (item for item in index if not isinstance(item, fx.Node)):
@@ -40,6 +43,12 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
             raise Unliftable
         return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
     return _of_pixels(slices[2:]), (x,)
+
+
+def _new_axes(c: Context, x: Any, index: Sequence[Any]) -> Lifted:
+    """x[:, :, None, None]."""
+    extents = iter(c.extents(x) or ())
+    return reshape(c, x, *(1 if item is None else next(extents) for item in index), *extents)
 
 
 def _of_pixels(slices: Sequence[slice]) -> Op:

@@ -11,7 +11,7 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, array_of, attribute
 from repcompiler.ir import Dim
-from repcompiler.ops import GlobalAvgPool, Reshape, Sigmoid, Softmax, Stack, Take
+from repcompiler.ops import GlobalAvgPool, Identity, Reshape, Sigmoid, Softmax, Stack, Take
 
 
 def sigmoid(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -34,12 +34,27 @@ def global_average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def reduce_mean(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """Over all pixels, whose axes stay."""
+    """Over all pixels."""
     x, axes = lift.data(node), lift.integers(node, 1, "axes")
-    if x.rank is None or axes is None or not attribute(node, "keepdims", 1):
+    if x.rank is None or axes is None:
         return None
     pixels = x.rank > 2 and sorted(axis % x.rank for axis in axes) == list(range(2, x.rank))
-    return Lifted(GlobalAvgPool(), (x,), lift.parameters(node)) if pixels else None
+    return Lifted(GlobalAvgPool(bool(attribute(node, "keepdims", 1))), (x,), lift.parameters(node)) if pixels else None
+
+
+def expand(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """To the shape of a value that multiplies it, and nothing else does: the product does that by itself."""
+    x, shape = node.inputs[:2]
+    maker = None if shape is None else shape.producer()
+    if x is None or maker is None or maker.op_type != "Shape" or {"start", "end"} & set(maker.attributes):
+        return None
+    (other,), (result,) = maker.inputs, node.outputs
+    readers = [reader for reader, _ in result.uses()]
+    if result.is_graph_output() or not readers or any(reader.op_type != "Mul" for reader in readers):
+        return None
+    if any(set(reader.inputs) != {result, other} for reader in readers):
+        return None
+    return Lifted(Identity(), (lift.data(node),), lift.parameters(node))
 
 
 def stack(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

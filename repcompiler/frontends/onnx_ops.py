@@ -218,6 +218,7 @@ OPERATORS: dict[str, Operator] = {
     "Div": _elementwise,
     "Dropout": _dropout,
     "Erf": odd("erf"),
+    "Expand": gates.expand,
     "Flatten": flatten,
     "Gemm": _gemm,
     "Gather": _either(gather, gates.take),

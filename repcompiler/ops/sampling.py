@@ -73,7 +73,9 @@ class SpaceToDepth(Op):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Op):
-    """The mean of all pixels of a channel, as one pixel."""
+    """The mean of all pixels of a channel, as one pixel; without `keepdim` as a number, which no spatial axis is left of."""
+
+    keepdim: bool = True
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
-        return None if shapes[0] is None else (*shapes[0][:2], *(1 for _ in shapes[0][2:]))
+        return None if shapes[0] is None else (*shapes[0][:2], *(1 for _ in shapes[0][2:] if self.keepdim))

@@ -34,6 +34,9 @@ KNOWN = {
     "F.adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (1, 1)), [GlobalAvgPool()]),
     "x.mean": (lambda x: x.mean((2, 3), keepdim=True), [GlobalAvgPool()]),
     "torch.mean": (lambda x: torch.mean(x, dim=[-1, -2], keepdim=True), [GlobalAvgPool()]),
+    "x.mean without its axes": (lambda x: x.mean([2, 3]), [GlobalAvgPool(keepdim=False)]),
+    "x[:, None]": (lambda x: x[:, None], [Reshape((0, 1, 4), tail=2)]),
+    "x[:, :, None, None]": (lambda x: x.mean((2, 3))[:, :, None, None], [GlobalAvgPool(keepdim=False), Reshape((0, 4, 1, 1))]),
     "x[:, 1]": (lambda x: x[:, 1], [Take(1, 1, keep=False)]),
     "x[:, -1]": (lambda x: x[:, -1], [Take(1, 3, keep=False)]),
     "x.select": (lambda x: x.select(1, 2), [Take(1, 2, keep=False)]),
@@ -56,7 +59,6 @@ KNOWN = {
 }
 UNKNOWN = {
     "softmax in another type": lambda x: F.softmax(x, 1, dtype=torch.float64),
-    "a mean without its axes": lambda x: x.mean((2, 3)),
     "a mean of channels": lambda x: x.mean(1, keepdim=True),
     "a pool to several pixels": nn.AdaptiveAvgPool2d((1, 2)),
     "squeeze of whatever is single": lambda x: x.squeeze(),

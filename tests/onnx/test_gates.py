@@ -6,7 +6,7 @@ A case is one operator, and the operation that it is lifted as; `None`: it stays
 import pytest
 
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.ops import GlobalAvgPool, Mul, Opaque, Reshape, Sigmoid, Softmax, Stack, Take
+from repcompiler.ops import GlobalAvgPool, Identity, Mul, Opaque, Reshape, Sigmoid, Softmax, Stack, Sum, Take
 
 
 def case(name, body, *ops, **options):
@@ -23,7 +23,7 @@ def case(name, body, *ops, **options):
         case("Softmax of the last axis, before", "y = Softmax<axis=3>(x)", Softmax(3), opset=11),
         case("GlobalAveragePool", "y = GlobalAveragePool(x)", GlobalAvgPool()),
         case("ReduceMean of pixels", "y = ReduceMean<axes=[-1,2]>(x)", GlobalAvgPool()),
-        case("ReduceMean of pixels, without them", "y = ReduceMean<axes=[2,3], keepdims=0>(x)", None, y="N,C"),
+        case("ReduceMean of pixels, without them", "y = ReduceMean<axes=[2,3], keepdims=0>(x)", GlobalAvgPool(False), y="N,C"),
         case("ReduceMean of channels", "y = ReduceMean<axes=[1]>(x)", None),
         case("ReduceMean of all", "y = ReduceMean(x)", None),
         case("product", "s = Sigmoid(x) y = Mul(x, s)", Sigmoid(), Mul()),
@@ -46,6 +46,31 @@ def case(name, body, *ops, **options):
         case("one line of unknown many", "y = Gather<axis=2>(x, [0])", None),
         case("a new axis", "y = Unsqueeze(x, [1])", Reshape((0, 1, 4, -1, 5)), x="N,4,h,5", y="N,a,C,h,w"),
         case("an axis less", "m = GlobalAveragePool(x) y = Squeeze(m, [-1])", GlobalAvgPool(), Reshape((0, 4, 1)), y="N,C,a"),
+        case(
+            "a gate as large as what it weighs",
+            "m = GlobalAveragePool(x) s = Shape(x) e = Expand(m, s) y = Mul(x, e)",
+            GlobalAvgPool(),
+            None,
+            Identity(),
+            Mul(),
+        ),
+        case(
+            "the shape of something else",
+            "m = GlobalAveragePool(x) s = Shape(m) e = Expand(x, s) y = Mul(x, e)",
+            GlobalAvgPool(),
+            None,
+            None,
+            Mul(),
+        ),
+        case(
+            "a gate that is added too",
+            "m = GlobalAveragePool(x) s = Shape(x) e = Expand(m, s) p = Mul(x, e) y = Add(p, e)",
+            GlobalAvgPool(),
+            None,
+            None,
+            Mul(),
+            Sum((1, 1)),
+        ),
         case("whatever is single", "m = GlobalAveragePool(x) y = Squeeze(m)", GlobalAvgPool(), None, y="N,C", x="2,4,5,5"),
     ],
 )
