@@ -12,15 +12,16 @@ def set_aside(graph: Graph, read: Callable[[Node], Sequence[Value]]) -> None:
 
     `read` says what the document's form of a node reads.
     """
-    wanted = {value for node in graph.nodes for value in read(node)}
+    parts = {part for node in graph.nodes for part in node.parts}
+    wanted = {value for node in graph.nodes if node not in parts for value in read(node)}
     aside: set[Node] = set()
     for node in reversed(graph.topological()):
-        if graph.is_dead(node) and not wanted.isdisjoint(node.outputs):
+        if graph.is_dead(node) and (node in parts or not wanted.isdisjoint(node.outputs)):
             aside.add(node)
             del graph.nodes[node]
             for value in dict.fromkeys((*node.inputs, *node.parameters)):
                 del value.uses[node]
-    for node in graph.nodes:
+    for node in (node for node in graph.nodes if node not in parts):
         implied: dict[Node, None] = {}
         consulted: dict[Value, None] = {}
         pending = [value for value in read(node) if value not in node.inputs and value not in node.parameters]
@@ -30,5 +31,5 @@ def set_aside(graph: Graph, read: Callable[[Node], Sequence[Value]]) -> None:
                 consulted[value] = None
             elif value.producer not in implied:
                 implied[value.producer] = None
-                pending += (*value.producer.inputs, *value.producer.parameters)
+                pending += read(value.producer)
         node.implied, node.consulted = tuple(implied), tuple(consulted)

@@ -86,6 +86,8 @@ class Node:
     """Nodes that are not in the graph, as `op` knows what they compute; the document's form of this node reads them."""
     consulted: tuple[Value, ...] = ()
     """Values that this form, or an implied node, reads beside the operands."""
+    parts: tuple[Node, ...] = ()
+    """Nodes of the graph that this form computes by itself: the document has one node for all of them."""
 
     @property
     def output(self) -> Value:
@@ -186,9 +188,9 @@ class Graph:
         return gone
 
     def is_bereft(self, node: Node) -> bool:
-        """Whether the document's form of `node` reads what is gone."""
+        """Whether the document's form of `node` reads what is gone, or computes what is."""
         gone = (value for value in node.consulted if value.producer is not None and value.producer not in self.nodes)
-        return any(value not in self.forwarded for value in gone)
+        return any(value not in self.forwarded for value in gone) or any(part not in self.nodes for part in node.parts)
 
     def is_dead(self, node: Node) -> bool:
         """Whether nothing reads any result of `node`, and running it has no effect of its own."""
@@ -215,12 +217,18 @@ class Graph:
             self.forwarded[output] = term
             term.shape = term.shape if term.shape is not None else output.shape
         else:
-            made: dict[Expr, Value] = {}
-            for part in term.parts():
-                operands = [operand if isinstance(operand, Value) else made[operand] for operand in part.operands]
-                made[part] = output if part is term else self._between(part.op, operands, output)
-                added.append(self.add(part.op, operands, [made[part]]))
+            added = self.build(term, output, output)
         return self.detach(root), added
+
+    def build(self, term: Expr, near: Value, output: Value | None = None) -> list[Node]:
+        """Add the operations of an expression, operands first; `output` is the last result, others are named after `near`."""
+        made: dict[Expr, Value] = {}
+        added = []
+        for part in term.parts():
+            operands = [operand if isinstance(operand, Value) else made[operand] for operand in part.operands]
+            made[part] = output if output is not None and part is term else self._between(part.op, operands, near)
+            added.append(self.add(part.op, operands, [made[part]]))
+        return added
 
     def _between(self, op: Op, operands: list[Value], near: Value) -> Value:
         """A new value for the result of an operation inside an expression."""

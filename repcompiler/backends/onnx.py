@@ -39,6 +39,7 @@ class Patch:
         """Add what is new, redirect its readers, and drop what nothing needs any more."""
         order = self.graph.topological()
         written = {node for node in order if node.origin is None or self.graph.is_bereft(node)}
+        written -= self._within(order, written)
         anchors = self._anchors(order)
         for node in order:
             if node in written:
@@ -54,6 +55,16 @@ class Patch:
                 del self.document.initializers[str(value.name)]
                 if value.is_graph_input() and self.model.ir_version < 4:
                     self.document.inputs.remove(value)
+
+    def _within(self, order: list[Node], written: set[Node]) -> set[Node]:
+        """Parts of nodes that stay in the document's form, and that nothing else reads."""
+        parts = {part for node in order for part in node.parts}
+        within: set[Node] = set()
+        for node in reversed(order):
+            users = node.output.uses if node in parts else ()
+            if node in parts and all(user in within or (user not in written and node in user.parts) for user in users):
+                within.add(node)
+        return within
 
     def value(self, value: Value) -> onnx_ir.Value:
         """The document's value for a neutral one."""

@@ -17,13 +17,13 @@ import numpy as np
 import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
-from repcompiler.algebra import affine, float64
+from repcompiler.algebra import float64
+from repcompiler.frontends.frames import framed as frame
+from repcompiler.frontends.frames import overwrite, settled, side_of
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.frontends.fx_run import SHAPE
 from repcompiler.ir import Node, Shape
-from repcompiler.ops import Array, BatchNorm, Frame, Op, Pad, Padding
-
-ALL = slice(None)
+from repcompiler.ops import Array, Op, Padding
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,12 @@ def frames(region: fx.GraphModule) -> dict[fx.Node, Framed]:
     return found
 
 
-def frame_op(framed: Framed, values: Sequence[Array | None], shape: Shape, surrounded: Node | None) -> Op:
-    """The operation, if all that is written (in double precision) is the same number at every pixel of a channel.
-
-    Around a batch norm, beta - mean gamma / sqrt(var + eps) is what it makes of zero, however that is bracketed.  Its five or
-    six roundings in float64 leave it within 4 eps (|beta| + |mean t|): where two results are that near, they are one number.
-    """
+def framed_op(framed: Framed, values: Sequence[Array | None], shape: Shape, surrounded: Node | None) -> Op:
+    """The operation, if all that is written (in double precision) is the same number at every pixel of a channel."""
     first = _vector(values[0], shape)
     if not all(np.array_equal(first, _vector(value, shape)) for value in values[1:]):
         raise Unliftable
-    if not first.any():
-        return Pad(framed.padding)
-    if surrounded is not None and isinstance(surrounded.op, BatchNorm):
-        t, of_zero = affine(surrounded.op, len(first))
-        size = np.abs(float64(surrounded.op.beta)) + np.abs(float64(surrounded.op.mean) * t)
-        if (np.abs(first - of_zero) <= 8 * np.finfo(np.float64).eps * size).all():
-            return Frame(framed.padding, of_zero)
-    return Frame(framed.padding, first)
+    return frame(framed.padding, settled(first, surrounded, float(np.finfo(np.float64).eps)))
 
 
 def _vector(value: Array | None, shape: Shape) -> Array:
@@ -100,34 +89,11 @@ def _is_write(user: fx.Node, target: fx.Node) -> bool:
 
 def _covers(padding: Padding, indices: Sequence[Any]) -> bool:
     """Whether slices of one spatial axis each, none of which reaches the map, are all of the frame."""
-    sides: set[tuple[int, bool, int]] = set()
+    none: Padding = ((0, 0),) * len(padding)
+    zeros, frame = padding, none
     for index in indices:
-        items = [*index] if isinstance(index, tuple) else [index]
-        if Ellipsis in (item for item in items if not isinstance(item, fx.Node)):
-            at = items.index(Ellipsis)
-            items[at : at + 1] = [ALL] * (len(padding) + 3 - len(items))
-        sliced = [(axis, item) for axis, item in enumerate(items) if item != ALL]
-        if len(items) > len(padding) + 2 or len(sliced) != 1 or sliced[0][0] < 2:
-            return False
-        axis, item = sliced[0][0] - 2, sliced[0][1]
-        side = _side(item, padding[axis])
+        side = side_of(index, len(padding) + 2)
         if side is None:
             return False
-        sides.add((axis, *side))
-    return bool(sides) and sides >= {
-        (axis, end, amount)
-        for axis, pair in enumerate(padding)
-        for end, amount in zip((False, True), pair, strict=True)
-        if amount
-    }
-
-
-def _side(item: Any, pair: tuple[int, int]) -> tuple[bool, int] | None:
-    """(at the end, how many) of the first or last pixels along an axis, no more than were added there."""
-    if not isinstance(item, slice) or item.step not in (None, 1):
-        return None
-    if item.start in (None, 0) and type(item.stop) is int and 0 < item.stop <= pair[0]:
-        return False, item.stop
-    if item.stop is None and type(item.start) is int and 0 < -item.start <= pair[1]:
-        return True, -item.start
-    return None
+        zeros, frame = overwrite(zeros, frame, side)
+    return bool(indices) and zeros == none

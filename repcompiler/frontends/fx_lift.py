@@ -18,7 +18,7 @@ from torch import fx
 
 from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
-from repcompiler.frontends.fx_frames import frame_op, frames
+from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
 from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
@@ -162,7 +162,7 @@ class Lift:
         if node not in self.memory.fenced:
             with suppress(Unliftable):
                 vectors = [self.constant(write.args[2], double=True) for write in framed.writes]
-                op = frame_op(framed, vectors, self.values[node].shape or (), self.values[framed.map].producer)
+                op = framed_op(framed, vectors, self.values[node].shape or (), self.values[framed.map].producer)
         read = dict.fromkeys(self.values[arg] for write in framed.writes for arg in write.all_input_nodes if arg is not node)
         self.graph.add(op, [self.values[framed.map]], [self.values[node]], read, node)
 

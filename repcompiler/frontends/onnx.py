@@ -23,9 +23,10 @@ from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
-from repcompiler.frontends.onnx_lift import Inferred, Known, Lift, constant_tensor, dtype_name, shape_of
+from repcompiler.frontends.onnx_lift import Inferred, Known, Lift
 from repcompiler.frontends.onnx_opaque import attributes_of
 from repcompiler.frontends.onnx_ops import OPERATORS
+from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name, shape_of
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array

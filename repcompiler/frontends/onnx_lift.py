@@ -18,9 +18,10 @@ from repcompiler.frontends import onnx_shapes
 from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
 from repcompiler.frontends.onnx_paging import Paging
 from repcompiler.frontends.onnx_shapes import UNDEFINED
+from repcompiler.frontends.onnx_tensors import dtype_name, read_tensor, shape_of
 from repcompiler.frontends.onnx_wellformed import wellformed
 from repcompiler.implied import set_aside
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ir import Expr, Graph, Node, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.runtime import NodeRuntime, inputs_of
@@ -48,11 +49,12 @@ Inferred = Mapping[str, Known]
 class Lifted:
     """An operation, the data it reads, and the document's constants it was made from.
 
-    A node whose results are an operation each (Split) is lifted as one `Lifted` a result.
+    A node whose results are an operation each (Split) is lifted as one `Lifted` a result; a node that is several operations,
+    one behind the other (ScatterND), as the last of them, on expressions.
     """
 
     op: Op
-    inputs: tuple[Value, ...]
+    inputs: tuple[Expr | Value, ...]
     parameters: tuple[Value, ...] = ()
 
 
@@ -106,7 +108,7 @@ class Lift:
         value = Value(name, shape, dtype_name(source.dtype or dtype), origin=source, typical=typical)
         overridable = source.is_graph_input() and self.model.ir_version >= 4
         if source.is_initializer() and source.const_value is not None and not overridable:
-            value.constant = partial(_read, source.const_value, name)
+            value.constant = partial(read_tensor, source.const_value, name)
             value.shape = tuple(int(size) for size in source.const_value.shape)  # type: ignore[arg-type]
         self.values[source] = value
         return value
@@ -127,8 +129,11 @@ class Lift:
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
             parts = [(Lifted(opaque(node, reason, self.runtime), tuple(inputs)), outputs)]
         for part, results in parts:
-            onnx_shapes.note(part.op, node, self.opset, part.inputs, results, self.named)
-            self.graph.let_go(self.graph.add(part.op, part.inputs, results, part.parameters, node))
+            operands, within = self.operands(part, results)
+            onnx_shapes.note(part.op, node, self.opset, operands, results, self.named)
+            made = self.graph.add(part.op, operands, results, part.parameters, node)
+            made.parts = within
+            self.graph.let_go(made)
             self.mark_constant(node, part.op, inputs, results)
         for output in outputs[:1]:
             self.mark_extents(node, output)
@@ -140,9 +145,21 @@ class Lift:
         operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
         return None if operator is None else checked(operator, self, node)
 
+    def operands(self, lifted: Lifted, results: Sequence[Value]) -> tuple[list[Value], tuple[Node, ...]]:
+        """The operands, expressions among them added to the graph; and all nodes behind them that no document has."""
+        built = [self.graph.build(term, results[0])[-1].output if isinstance(term, Expr) else term for term in lifted.inputs]
+        within: dict[Node, None] = {}
+        pending = [value.producer for value in built]
+        while pending:
+            node = pending.pop()
+            if node is not None and node.origin is None and node not in within:
+                within[node] = None
+                pending += [value.producer for value in node.inputs]
+        return built, tuple(within)
+
     def note(self, lifted: Lifted, result: Value) -> bool:
         """Note the type of a result as far as its operation tells; whether rewriting knows numbers of that type."""
-        typed = lifted.inputs
+        typed = tuple(value for value in lifted.inputs if isinstance(value, Value))
         if isinstance(lifted.op, (Conv, ConvTranspose, Linear, Scale)):
             typed += lifted.parameters
         if result.dtype == UNDEFINED:
@@ -250,7 +267,9 @@ def checked(operator: Operator, lift: Lift, node: onnx_ir.Node) -> Lifted | Sequ
     except Exception as error:  # whatever it trips over
         refuse(f"it is not as its specification says ({error})")
     for part in [lifted] if isinstance(lifted, Lifted) else lifted or ():
-        wellformed(part.op, part.inputs, attribute(node, "kernel_shape", None))
+        given = [value for value in part.inputs if isinstance(value, Value)]
+        if len(given) == len(part.inputs):
+            wellformed(part.op, given, attribute(node, "kernel_shape", None))
     return lifted
 
 
@@ -263,37 +282,7 @@ def describe(node: onnx_ir.Node) -> str:
     return f"{node.op_type} '{node.name or node.outputs[0].name}'"
 
 
-def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
-    """The tensor of a Constant node; None where it is text, or sparse.  (`get_const_tensor` renames the tensor.)"""
-    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    for name, given in node.attributes.items():
-        if name in types:
-            return onnx_ir.Tensor(np.array(given.value, types[name]))
-        if name == "value" and (tensor := given.as_tensor()).dtype != onnx_ir.DataType.STRING:
-            return tensor
-    return None
-
-
 def array_of(value: Value) -> NDArray:
     """The array of a constant value."""
     assert value.constant is not None
     return np.asarray(value.constant())
-
-
-def _read(tensor: onnx_ir.TensorProtocol, name: str) -> NDArray:
-    try:
-        return tensor.numpy()
-    except Exception as error:  # whatever is wrong with its bytes
-        raise ModelError(f"'{name}' cannot be read: {error}") from error
-
-
-def dtype_name(dtype: onnx_ir.DataType | None) -> str:
-    """numpy's name of an ONNX element type."""
-    name = UNDEFINED if dtype is None else dtype.name.lower()
-    return {"float": "float32", "double": "float64"}.get(name, name)
-
-
-def shape_of(shape: onnx_ir.Shape | Sequence[Any]) -> Shape:
-    """A shape in neutral terms; some exporters write -1 for what they do not know."""
-    dims = (dim if isinstance(dim, int) else getattr(dim, "value", None) for dim in shape)
-    return tuple(None if isinstance(dim, int) and dim < 0 else dim for dim in dims)

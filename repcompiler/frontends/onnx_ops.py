@@ -29,17 +29,9 @@ from repcompiler.frontends.onnx_activations import (
     space_to_depth,
 )
 from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
-from repcompiler.frontends.onnx_lift import (
-    FLOATS,
-    Lift,
-    Lifted,
-    Operator,
-    array_of,
-    attribute,
-    constant_tensor,
-    describe,
-    dtype_name,
-)
+from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, Operator, array_of, attribute, describe
+from repcompiler.frontends.onnx_scatter import scatter_nd
+from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name
 from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
 from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Mul, Scale, Sum
 from repcompiler.refusal import Refusal, refuse
@@ -238,6 +230,7 @@ OPERATORS: dict[str, Operator] = {
     "Relu": relu,
     "Reshape": reshape,
     "Resize": resize,
+    "ScatterND": scatter_nd,
     "Shape": shape,
     "Sigmoid": gates.sigmoid,
     "Slice": slice_,
