@@ -17,7 +17,7 @@ from repcompiler.frontends.fx_layout import reshape
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Readers, Unliftable, spread
 from repcompiler.ir import Shape
-from repcompiler.ops import GlobalAvgPool, Identity, Sigmoid, Softmax, Stack, Take
+from repcompiler.ops import GlobalAvgPool, Identity, Select, Sigmoid, Softmax, Stack, Take
 
 
 def _sigmoid(c: Context, x: Any) -> Lifted:
@@ -91,10 +91,14 @@ def select(c: Context, x: Any, dim: Any, index: Any) -> Lifted:
 
 
 def _narrow(c: Context, x: Any, dim: Any, start: Any, length: Any) -> Lifted:
+    """One place along an axis, or channels."""
     x, shape = _shaped(c, x)
     axis = _axis(dim, len(shape))
-    if length != 1:
+    if length == 0 or (length != 1 and (axis != 1 or len(shape) < 3)):
         raise Unliftable
+    if length != 1:
+        first = _index(start, shape, axis)
+        return Select(tuple(range(first, first + length))), (x,)
     return Take(axis, _index(start, shape, axis), keep=True), (x,)
 
 

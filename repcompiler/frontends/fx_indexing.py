@@ -13,7 +13,7 @@ from repcompiler.frontends.fx_layout import reshape
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ir import Shape
-from repcompiler.ops import Concat, Op, Pad, Select, Subsample
+from repcompiler.ops import Concat, Identity, Op, Pad, Select, Subsample
 
 ALL = slice(None)
 
@@ -98,7 +98,14 @@ def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:
         raise Unliftable
     if not all(c.is_floating(part) and c.constant(part) is None for part in parts):
         raise Unliftable
-    return Concat(), parts
+    parts = tuple(part for part in parts if not _is_empty(c.shape(part)))
+    if not parts:
+        raise Unliftable
+    return (Concat(), parts) if len(parts) > 1 else (Identity(), parts)
+
+
+def _is_empty(shape: Shape | None) -> bool:
+    return shape is not None and shape[1] == 0
 
 
 def _is_single(shape: Shape | None, dim: Any) -> bool:

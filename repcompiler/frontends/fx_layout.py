@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Extent, Extents, Lifted, tensor
-from repcompiler.frontends.fx_memory import target_name
+from repcompiler.frontends.fx_memory import minds_order, target_name
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ops import (
     ACTIVATIONS,
@@ -184,13 +184,26 @@ def permute(c: Context, x: Any, *dims: Any) -> Lifted:
 
 
 def contiguous(c: Context, x: Any, *, memory_format: Any = torch.contiguous_format) -> Lifted:
-    """The same numbers in another order of memory, which a reshape right behind does not mind (nor a view, made a reshape)."""
-    readers = [user for user in c.node.users if user.op in ("call_method", "call_function")]
-    if memory_format is not torch.contiguous_format or len(readers) < len(c.node.users):
+    """The same numbers in another order of memory, which a reshape right behind does not mind (nor a view, made a reshape).
+
+    Nor does anything else, unless something shows that memory as another tensor later.
+    """
+    if memory_format is not torch.contiguous_format or any(user.op == "output" for user in c.node.users):
         raise Unliftable
-    if not all(target_name(user.target) in RESHAPES and user.args[:1] == (c.node,) for user in readers):
-        raise Unliftable
+    pending, seen = [c.node], {c.node}
+    while pending:
+        node = pending.pop()
+        readers = [user for user in node.users if node is not c.node or not _reshapes(user, node)]
+        if any(minds_order(user) for user in readers):
+            raise Unliftable
+        pending += [user for user in readers if user not in seen]
+        seen.update(readers)
     return Identity(), (tensor(x),)
+
+
+def _reshapes(user: fx.Node, node: fx.Node) -> bool:
+    called = user.op in ("call_method", "call_function")
+    return called and target_name(user.target) in RESHAPES and user.args[:1] == (node,)
 
 
 def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:

@@ -57,6 +57,11 @@ VIEW_MODULES = (
     nn.PixelUnshuffle,
 )
 
+ORDERED = frozenset(
+    ("view", "view_as", "_unsafe_view", "as_strided", "stride", "is_contiguous", "storage_offset", "data_ptr", "storage")
+)
+"""Functions and methods that see the order of numbers in memory."""
+
 WRITES = "repcompiler_writes"
 """Key of `fx.Node.meta`: the positions in `all_input_nodes` of what a run saw written."""
 
@@ -171,6 +176,15 @@ def is_private_write(writer: fx.Node, value: fx.Node, modules: dict[str, nn.Modu
             return False
         (value,) = sources
     return False
+
+
+def minds_order(node: fx.Node) -> bool:
+    """Whether a reader of tensors may depend on where their numbers lie, or pass that on to who knows whom."""
+    if node.op == "call_module":
+        return not is_builtin(node.graph.owning_module.get_submodule(str(node.target)))  # type: ignore[union-attr]
+    if node.op == "output":
+        return False
+    return not is_known(node) or target_name(node.target) in ORDERED
 
 
 def attribute(region: nn.Module, node: fx.Node) -> Any:

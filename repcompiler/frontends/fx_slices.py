@@ -3,6 +3,7 @@
     out[:, a:b] = v         ->  out = cat([out[:, :a], v, out[:, b:]], 1)
     out[:, a:b] += x        ->  out = cat([out[:, :a], out[:, a:b] + x, out[:, b:]], 1)
 
+A write into a view of channels is the same: out[:, a:b].add_(x), out.narrow(1, a, n).copy_(x), view = out[:, a:b]; view += x.
 Where nobody could tell: `out` is memory of its own, all that reads it before the write is done with it by then, and all that
 reads it afterwards reads the concatenation instead.  RMNet's mobile blocks add to their first channels so.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -27,6 +29,10 @@ FUNCTIONAL = {
     operator.itruediv: operator.truediv,
 }
 
+COPY = "copy_"
+IN_PLACE = {"add_": operator.iadd, "sub_": operator.isub, "mul_": operator.imul, "div_": operator.itruediv, COPY: COPY}
+"""Methods that write, as the operators that do the same."""
+
 Part = tuple[range, fx.Node, int]
 """Channels of the memory, the node whose channels they are, and the channel of the memory that is this node's first."""
 
@@ -34,6 +40,8 @@ Part = tuple[range, fx.Node, int]
 def settle_slices(region: fx.GraphModule) -> None:
     """Give assignments to channels their functional form."""
     modules = dict(region.named_modules())
+    for node in list(region.graph.nodes):
+        _settle_view(region, node)
     if not any(node.target is operator.setitem for node in region.graph.nodes):
         return
     for target in list(region.graph.nodes):
@@ -41,6 +49,40 @@ def settle_slices(region: fx.GraphModule) -> None:
         writes = [user for user in sorted(target.users, key=order.__getitem__) if _is_write(user, target)]
         if writes and all(_is_plain(write, target) for write in writes) and _is_alone(target, writes, order, modules):
             _replace(region, target, writes, order)
+
+
+def _settle_view(region: fx.GraphModule, write: fx.Node) -> None:
+    """A write into a view that nothing else reads, as an assignment to what it is a view of."""
+    view = write.args[0] if write.args else None
+    into = IN_PLACE.get(write.target) if write.op == "call_method" else write.target if write.target in FUNCTIONAL else None
+    if into is None or write.users or write.kwargs or len(write.args) != 2:
+        return
+    if not isinstance(view, fx.Node) or len(view.users) > 1:
+        return
+    index = _index_of(view)
+    if index is None or SHAPE not in view.meta or not isinstance(value := write.args[1], fx.Node):
+        return
+    if into is not COPY:
+        write.target, write.op = into, "call_function"
+        value = write
+    view.target, view.op, view.args = operator.getitem, "call_function", (view.args[0], index)
+    with region.graph.inserting_after(write):
+        region.graph.call_function(operator.setitem, (*view.args, value))
+    if into is COPY:
+        region.graph.erase_node(write)
+        region.graph.erase_node(view)
+
+
+def _index_of(view: fx.Node) -> Any:
+    """The channels that a view shows, as an index."""
+    if view.target is operator.getitem:
+        index = view.args[1]  # of anything but slices it may be a copy
+        return index if isinstance(index, tuple) and all(isinstance(item, slice) for item in index) else None
+    if view.target not in ("narrow", torch.narrow) or view.kwargs or len(view.args) != 4:
+        return None
+    x, axis, start, length = view.args
+    known = isinstance(x, fx.Node) and axis == 1 and type(start) is int and type(length) is int
+    return (ALL, slice(start, start + length)) if known and start >= 0 else None
 
 
 def _is_write(user: fx.Node, target: fx.Node) -> bool:
@@ -62,8 +104,7 @@ def _written(index: object, channels: range) -> range | None:
     plain = items[1].step in (None, 1) and all(type(bound) in (int, type(None)) for bound in bounds)
     if not plain or any(item != ALL for item in (*items[:1], *items[2:])):
         return None
-    part: range = channels[slice(*bounds)]
-    return part if part else None
+    return channels[slice(*bounds)]
 
 
 def _is_plain(write: fx.Node, target: fx.Node) -> bool:
@@ -78,7 +119,10 @@ def _is_plain(write: fx.Node, target: fx.Node) -> bool:
 
 def _is_alone(target: fx.Node, writes: list[fx.Node], order: Mapping[fx.Node, int], modules: dict[str, nn.Module]) -> bool:
     """Whether nothing else holds the memory, or reads it between what is written and where that is assigned."""
-    if target.op in ("placeholder", "get_attr") or shares_memory_with(target, modules):
+    sources = shares_memory_with(target, modules)
+    if target.op in ("placeholder", "get_attr") or len(sources) > 1:
+        return False
+    if sources and not is_private_write(target, sources[0], modules):
         return False
     users = [user for user in target.users if order[user] < order[writes[-1]] and user not in writes]
     in_place = {view: write for write in writes if (view := _updated(write, target)) is not None}
@@ -123,7 +167,8 @@ def _replace(region: fx.GraphModule, target: fx.Node, writes: list[fx.Node], ord
         part, value = _written(write.args[1], channels), write.args[2]
         assert part is not None
         assert isinstance(value, fx.Node)
-        parts = [*_outside(parts, part, True), (part, value, part.start), *_outside(parts, part, False)]
+        if part:
+            parts = [*_outside(parts, part, True), (part, value, part.start), *_outside(parts, part, False)]
         last = len(order) if following is None else order[following]
         readers = [user for user in target.users if order.get(user, -1) > order[write] and order[user] <= last]
         if readers := [reader for reader in readers if reader not in writes]:

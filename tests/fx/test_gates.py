@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from repcompiler.frontends.fx import FxDocument
-from repcompiler.ops import GlobalAvgPool, Identity, Mul, Opaque, Reshape, Sigmoid, Softmax, Stack, Take
+from repcompiler.ops import GlobalAvgPool, Identity, Mul, Opaque, Reshape, Select, Sigmoid, Softmax, Stack, Take
 
 
 class Then(nn.Module):
@@ -41,6 +41,7 @@ KNOWN = {
     "x[:, -1]": (lambda x: x[:, -1], [Take(1, 3, keep=False)]),
     "x.select": (lambda x: x.select(1, 2), [Take(1, 2, keep=False)]),
     "x.narrow": (lambda x: x.narrow(1, 2, 1), [Take(1, 2, keep=True)]),
+    "channels by narrow": (lambda x: x.narrow(1, -3, 2), [Select((1, 2))]),
     "squeeze": (
         lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(3).squeeze(2),
         [GlobalAvgPool(), Reshape((0, 4, 1)), Reshape((0, 4))],
@@ -62,7 +63,8 @@ UNKNOWN = {
     "a mean of channels": lambda x: x.mean(1, keepdim=True),
     "a pool to several pixels": nn.AdaptiveAvgPool2d((1, 2)),
     "squeeze of whatever is single": lambda x: x.squeeze(),
-    "narrow to two": lambda x: x.narrow(1, 0, 2),
+    "narrow to two pixels": lambda x: x.narrow(2, 0, 2),
+    "narrow to nothing": lambda x: x.narrow(1, 0, 0),
     "a pixel of an unknown extent": lambda x: x[:, :, 3],
     "expand_as read elsewhere": lambda x: x.mean((2, 3), keepdim=True).expand_as(x).abs(),
 }

@@ -78,6 +78,68 @@ def test_what_is_read_between_reads_what_was_assigned_before(assign, compiled):
     assert operator.setitem not in calls(compiled(Block(assign), 6))
 
 
+def in_place(x, y):
+    out = x * 2.0
+    out[:, :4].add_(y)
+    return out
+
+
+def copied(x, y):
+    out = x * 2.0
+    out.narrow(1, 1, 4).copy_(y - x[:, :4])
+    return out
+
+
+def by_a_view(x, y):
+    out = (x * 2.0).contiguous()
+    part = torch.narrow(out, 1, 2, 4)
+    part += y
+    return out
+
+
+def of_a_clone(x, y):
+    out = (x * 2.0).clone()
+    out[:, 6:] += y[:, 4:]
+    out[:, :4] = (out[:, :4] + y).contiguous()
+    return out
+
+
+def of_views_that_are_joined(x, y):
+    return torch.cat((x[:, :0], x.narrow(1, 0, 4) - y, x[:, 4:], x[:, 6:]), 1)
+
+
+@pytest.mark.parametrize("assign", [in_place, copied, by_a_view, of_a_clone, of_views_that_are_joined])
+def test_a_write_into_a_view_of_channels_is_an_assignment_to_them(assign, compiled):
+    assert calls(compiled(Block(assign), 6)) == [torch.relu, nn.Conv2d, torch.relu, nn.Conv2d]
+
+
+def of_chosen_channels(x, y):
+    """A list of channels makes a copy: nobody sees what is written into it."""
+    out = x * 2.0
+    part = out[:, [0, 1, 2, 3]]
+    part += y
+    return out + part.sum()
+
+
+def of_a_view_that_is_read(x, y):
+    out = x * 2.0
+    part = out[:, :4]
+    part += y
+    return torch.cat((out[:, 4:], part), 1)
+
+
+def of_a_view_of_what_is_shared(x, y):
+    out = x.contiguous()
+    out[:, :4] += y
+    return out + x
+
+
+@pytest.mark.parametrize("assign", [of_chosen_channels, of_a_view_that_is_read, of_a_view_of_what_is_shared])
+def test_a_write_into_what_else_is_read_stays_what_it_is(assign, compiled):
+    found = calls(compiled(Block(assign), 6))
+    assert operator.iadd in found or operator.add in found
+
+
 def free(model, x):
     """RMNet's mobile block: 1x1, depthwise and 1x1, and x is added to the first channels alone."""
     y = model.project(torch.relu(model.depthwise(torch.relu(model.expand(x)))))
