@@ -132,7 +132,7 @@ def _avg_pool(axes: int) -> Entry:
         count_include_pad: Any = True,
         divisor_override: Any = None,
     ) -> Lifted:
-        op = average(axes, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        op = average(c.shape(tensor(x)), axes, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return op, (_of_rank(c, x, axes + 2),)
 
     return lift
@@ -149,7 +149,9 @@ def _max_pool(axes: int) -> Entry:
         ceil_mode: Any = False,
         return_indices: Any = False,
     ) -> Lifted:
-        return maximum(axes, kernel_size, stride, padding, dilation, ceil_mode, return_indices), (_of_rank(c, x, axes + 2),)
+        shape = c.shape(tensor(x))
+        op = maximum(shape, axes, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+        return op, (_of_rank(c, x, axes + 2),)
 
     return lift
 

@@ -182,8 +182,8 @@ class Lift:
             return op, list(operands)
         if self.memory.written and any(map(self.memory.is_written, (*module.parameters(), *module.buffers()))):
             raise Unliftable
-        op, rank = module_op(module, READERS)
         operand = self.values[x]
+        op, rank = module_op(module, READERS, operand.shape)
         if rank is not None and operand.rank not in (None, rank):
             raise Unliftable("it takes one image, without a batch")
         if isinstance(op, Resize) and operand.rank is None:

@@ -1,12 +1,13 @@
 """What torch's modules are, as operations of the neutral graph.
 
 A module is known by its exact type: a subclass may do more, unless all it adds is a constructor.  What has an argument that the
-equations do not cover (`padding_mode`, `ceil_mode`, training mode ...) is not lifted.
+equations do not cover (`padding_mode`, partial windows, training mode ...) is not lifted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from repcompiler.frontends.fx_run import to_numpy
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, torch_type
+from repcompiler.ir import Dim, Shape
 from repcompiler.ops import (
     Array,
     AvgPool,
@@ -30,6 +32,7 @@ from repcompiler.ops import (
     Padding,
     Subsample,
 )
+from repcompiler.ops.base import may_be_partial
 
 
 class Unliftable(Exception):
@@ -85,26 +88,32 @@ def normalisation(mean: Array, var: Array, gamma: Array | None, beta: Array | No
 
 
 def average(
-    axes: int, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor: int | None
+    shape: Shape | None, axes: int, kernel: Any, stride: Any, padding: Any, ceil: bool, count_padding: bool, divisor: int | None
 ) -> AvgPool:
-    """From torch's arguments; no stride means the kernel's."""
-    kernel, pairs = spread(kernel, axes), both_sides(padding, axes)
-    if ceil_mode:
+    """Of a value of that shape, from torch's arguments; no stride means the kernel's."""
+    kernel, pairs, steps = spread(kernel, axes), both_sides(padding, axes), spread(stride or kernel, axes)
+    if ceil and any(map(may_be_partial, _sizes(shape, axes), kernel, steps, pairs, (1,) * axes)):
         raise Unliftable("its windows may be partial (ceil_mode)")
-    if not (count_include_pad or divisor is not None or not any(map(any, pairs))):
+    if not (count_padding or divisor is not None or not any(map(any, pairs))):
         raise Unliftable("it does not count padded zeros (count_include_pad)")
-    return AvgPool(kernel, spread(stride, axes) if stride else kernel, pairs, divisor or int(np.prod(kernel)))
+    return AvgPool(kernel, steps, pairs, divisor or int(np.prod(kernel)))
+
+
+def _sizes(shape: Shape | None, axes: int) -> Sequence[Dim]:
+    return shape[2:] if shape is not None and len(shape) == axes + 2 else (None,) * axes
 
 
 def maximum(
-    axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool
+    shape: Shape | None, axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, return_indices: bool
 ) -> MaxPool | Subsample:
     """A maximum pooling from torch's arguments; over windows of one pixel it only samples."""
     kernel, pairs, steps = spread(kernel, axes), both_sides(padding, axes), spread(stride or kernel, axes)
     dilation = spread(dilation, axes)
     missed = any(d > 1 and any(p) for d, p in zip(dilation, pairs, strict=True))  # a small image, between the taps
-    if ceil_mode or return_indices or missed:
+    if return_indices or missed:
         raise Unliftable
+    if ceil and any(map(may_be_partial, _sizes(shape, axes), kernel, steps, pairs, dilation)):
+        raise Unliftable("its windows may be partial (ceil_mode)")
     sampled = set(kernel) == {1} and not any(map(any, pairs))
     return Subsample(steps) if sampled else MaxPool(kernel, steps, pairs, dilation)
 
@@ -167,15 +176,15 @@ def _identity(m: Any) -> Op:
     return Identity()
 
 
-def _avg_pool(m: Any) -> Op:
+def _avg_pool(shape: Shape | None, m: Any) -> Op:
     axes = 1 if isinstance(m, nn.AvgPool1d) else 2 if isinstance(m, nn.AvgPool2d) else 3
     divisor = getattr(m, "divisor_override", None)
-    return average(axes, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
+    return average(shape, axes, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
 
 
-def _max_pool(m: Any) -> Op:
+def _max_pool(shape: Shape | None, m: Any) -> Op:
     axes = 1 if isinstance(m, nn.MaxPool1d) else 2 if isinstance(m, nn.MaxPool2d) else 3
-    return maximum(axes, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
+    return maximum(shape, axes, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
 
 
 def _pad(m: Any) -> Op:
@@ -204,12 +213,6 @@ MODULES: Readers = {
     nn.ConvTranspose1d: (_conv_transpose, 3),
     nn.ConvTranspose2d: (_conv_transpose, 4),
     nn.ConvTranspose3d: (_conv_transpose, 5),
-    nn.AvgPool1d: (_avg_pool, 3),
-    nn.AvgPool2d: (_avg_pool, 4),
-    nn.AvgPool3d: (_avg_pool, 5),
-    nn.MaxPool1d: (_max_pool, 3),
-    nn.MaxPool2d: (_max_pool, 4),
-    nn.MaxPool3d: (_max_pool, 5),
     nn.ZeroPad1d: (_pad, 3),
     nn.ZeroPad2d: (_pad, 4),
     nn.ZeroPad3d: (_pad, 5),
@@ -218,10 +221,23 @@ MODULES: Readers = {
     nn.ConstantPad3d: (_pad, 5),
 }
 
+POOLS: Mapping[type[nn.Module], tuple[Callable[[Shape | None, Any], Op], int]] = {
+    nn.AvgPool1d: (_avg_pool, 3),
+    nn.AvgPool2d: (_avg_pool, 4),
+    nn.AvgPool3d: (_avg_pool, 5),
+    nn.MaxPool1d: (_max_pool, 3),
+    nn.MaxPool2d: (_max_pool, 4),
+    nn.MaxPool3d: (_max_pool, 5),
+}
+"""The same of modules that also depend on the shape they are applied to."""
 
-def module_op(module: nn.Module, readers: Readers) -> tuple[Op, int | None]:
-    """The operation that a module is, and the rank of its input where its type says."""
+
+def module_op(module: nn.Module, readers: Readers, shape: Shape | None) -> tuple[Op, int | None]:
+    """The operation that a module is on a value of that shape, and the rank of its input where its type says."""
     kind = torch_type(module)
+    if kind in POOLS:
+        pool, axes = POOLS[kind]
+        readers = {kind: (partial(pool, shape), axes)}
     if kind not in readers:
         raise Unliftable(f"its class is {kind.__module__}.{kind.__name__}")
     if has_hooks(module) or "forward" in vars(module):

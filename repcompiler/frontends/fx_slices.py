@@ -54,13 +54,14 @@ def settle_slices(region: fx.GraphModule) -> None:
 def _settle_view(region: fx.GraphModule, write: fx.Node) -> None:
     """A write into a view that nothing else reads, as an assignment to what it is a view of."""
     view = write.args[0] if write.args else None
-    into = IN_PLACE.get(write.target) if write.op == "call_method" else write.target if write.target in FUNCTIONAL else None
-    if into is None or write.users or write.kwargs or len(write.args) != 2:
+    into: Any = IN_PLACE.get(str(write.target)) if write.op == "call_method" else write.target
+    if into not in (COPY, *FUNCTIONAL) or write.users or write.kwargs or len(write.args) != 2:
         return
     if not isinstance(view, fx.Node) or len(view.users) > 1:
         return
     index = _index_of(view)
-    if index is None or SHAPE not in view.meta or not isinstance(value := write.args[1], fx.Node):
+    value = write.args[1]
+    if index is None or SHAPE not in view.meta or not isinstance(value, fx.Node):
         return
     if into is not COPY:
         write.target, write.op = into, "call_function"
@@ -80,7 +81,8 @@ def _index_of(view: fx.Node) -> Any:
         return index if isinstance(index, tuple) and all(isinstance(item, slice) for item in index) else None
     if view.target not in ("narrow", torch.narrow) or view.kwargs or len(view.args) != 4:
         return None
-    x, axis, start, length = view.args
+    arguments: Any = view.args
+    x, axis, start, length = arguments
     known = isinstance(x, fx.Node) and axis == 1 and type(start) is int and type(length) is int
     return (ALL, slice(start, start + length)) if known and start >= 0 else None
 

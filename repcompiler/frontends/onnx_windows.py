@@ -13,6 +13,7 @@ import onnx_ir
 from repcompiler.frontends.onnx_lift import Lift, Lifted, attribute
 from repcompiler.ir import Dim, Value
 from repcompiler.ops import AvgPool, MaxPool, Pad, PadChannels, Padding, Select, Subsample
+from repcompiler.ops.base import may_be_partial
 from repcompiler.refusal import refuse
 
 END = 2**31 - 1
@@ -45,7 +46,7 @@ def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted:
     ones = (1,) * len(kernel)
     stride = tuple(attribute(node, "strides", ones))
     padding = padding_of(node, len(kernel), kernel, stride, x)
-    if attribute(node, "ceil_mode", 0):
+    if attribute(node, "ceil_mode", 0) and any(map(may_be_partial, x.spatial(len(kernel)), kernel, stride, padding, ones)):
         refuse("its windows may be partial (ceil_mode)")
     if any(d != 1 for d in attribute(node, "dilations", ones)):
         refuse("its windows are dilated")
@@ -59,9 +60,11 @@ def max_pool(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     x, kernel = lift.data(node), tuple(attribute(node, "kernel_shape", ()))
     ones = (1,) * len(kernel)
     stride, dilation = tuple(attribute(node, "strides", ones)), tuple(attribute(node, "dilations", ones))
-    if attribute(node, "ceil_mode", 0) or len(node.outputs) > 1:
+    if len(node.outputs) > 1:
         return None
     padding = padding_of(node, len(kernel), [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)], stride, x)
+    if attribute(node, "ceil_mode", 0) and any(map(may_be_partial, x.spatial(len(kernel)), kernel, stride, padding, dilation)):
+        return None
     if any(d > 1 and any(p) for d, p in zip(dilation, padding, strict=True)):
         return None  # a window may miss a small image between its taps
     sampled = kernel == ones and not any(map(any, padding))

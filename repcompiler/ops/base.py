@@ -67,6 +67,19 @@ def window(size: Dim, kernel: int, stride: int, padding: tuple[int, int], dilati
     return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def may_be_partial(size: Dim, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> bool:
+    """Whether rounding the number of windows up (ceil_mode) may add one along an axis, at this size or at some size.
+
+    One that would begin behind the pixels is none.  So there is one more where r = (size + before + after - reach) mod stride
+    is not 0, reach = dilation (kernel - 1) + 1, and stride - r < reach - after: the window holds a pixel.
+    """
+    reach = dilation * (kernel - 1) + 1
+    if not isinstance(size, int):
+        return stride > 1 and reach - padding[1] > 1
+    left = (size + sum(padding) - reach) % stride
+    return left != 0 and stride - left < reach - padding[1]
+
+
 def broadcast(shapes: Sequence[tuple[int | Symbol, ...] | None]) -> tuple[int | Symbol | None, ...] | None:
     """The shape to which all of these broadcast, aligned at their last axes."""
     known = [shape for shape in shapes if shape is not None]

@@ -93,6 +93,7 @@ def test_bounds_of_a_clip_and_slopes_are_what_the_node_says(lifts):
     case("one pixel", "y = MaxPool<kernel_shape=[1,1], strides=[2,3]>(x)", Subsample),
     case("one pixel, padded", "y = MaxPool<kernel_shape=[1,2], pads=[0,1,0,0]>(x)", MaxPool),
     case("partial windows", "y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)", None),
+    case("no partial windows", "y = MaxPool<kernel_shape=[3,2], strides=[2,2], ceil_mode=1>(x)", MaxPool, x="N,4,9,6"),
     case("its index", "y, i = MaxPool<kernel_shape=[2,2]>(x)", None, outputs="int64[a,b,c,d] i"),
 )
 def test_maximum(lifts, body, kind, options):

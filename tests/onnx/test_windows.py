@@ -18,13 +18,21 @@ def table(*cases):
     return pytest.mark.parametrize(("body", "becomes", "options"), cases)
 
 
+ROUNDED_UP = "AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)"
+
+
 @table(
     case("plain", "p = AveragePool<kernel_shape=[3,2]>(x)", "Conv"),
     case("stride", "p = AveragePool<kernel_shape=[2,2], strides=[2,3]>(x)", "Conv", x="N,4,9,10"),
     case("padding counted", "p = AveragePool<kernel_shape=[3,3], pads=[1,0,1,2], count_include_pad=1>(x)", "Conv"),
     case("padding not counted", "p = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)", "AveragePool Conv"),
     case("no padding to count", "p = AveragePool<kernel_shape=[3,3], pads=[0,0,0,0], count_include_pad=0>(x)", "Conv"),
-    case("partial windows", "p = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)", "AveragePool Conv"),
+    case("partial windows", f"p = {ROUNDED_UP}", "AveragePool Conv"),
+    case("no partial windows", "p = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)", "Conv", x="N,4,8,6"),
+    case(
+        "a partial one", "p = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)", "AveragePool Conv", x="N,4,8,7"
+    ),
+    case("rounded up, by ones", "p = AveragePool<kernel_shape=[2,2], ceil_mode=1>(x)", "Conv"),
     case("SAME counted", 'p = AveragePool<kernel_shape=[2,4], auto_pad="SAME_UPPER", count_include_pad=1>(x)', "Conv"),
     case("SAME not counted", 'p = AveragePool<kernel_shape=[2,4], auto_pad="SAME_LOWER">(x)', "AveragePool Conv"),
     case(
@@ -34,11 +42,18 @@ def table(*cases):
     case("dilation", "p = AveragePool<kernel_shape=[2,2], dilations=[2,2]>(x)", "AveragePool Conv", opset=19),
     case("maximum", "p = MaxPool<kernel_shape=[2,1]>(x)", "Conv MaxPool"),
     case("maximum of one pixel", "p = MaxPool<kernel_shape=[1,1], strides=[2,2]>(x)", "Conv"),
-    case("maximum of one pixel, rounded up", "p = MaxPool<kernel_shape=[1,1], strides=[2,2], ceil_mode=1>(x)", "Conv MaxPool"),
+    case("maximum of one pixel, rounded up", "p = MaxPool<kernel_shape=[1,1], strides=[2,2], ceil_mode=1>(x)", "Conv"),
     case("maximum and its index", "p, i = MaxPool<kernel_shape=[1,1]>(x)", "Conv MaxPool", outputs="int64[a,b,c,d] i"),
 )
 def test_pool_before_conv(expect, body, becomes, options):
     expect(f"{body} y = Conv(p, w_8x4x1x1)", becomes, options)
+
+
+def test_a_shortcut_of_resnet_d_is_removed_where_no_window_is_partial(expect):
+    """As timm exports resnet50d: an average rounded up, 1x1, and the block beside it."""
+    skip = f"p = {ROUNDED_UP}  s = Conv(p, k_8x4x1x1, b_8)"
+    block = "c = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w_8x4x3x3, e_8)  r = Relu(c)  d = Conv<pads=[1,1,1,1]>(r, w_8x8x3x3)"
+    expect(f"{skip}  {block}  t = Add(d, s)  y = Relu(t)", "Conv Conv Relu Relu", {"x": "N,4,8,6"})
 
 
 def test_pool_of_one_axis_is_a_conv(expect):
