@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from repcompiler.algebra import float64
+from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, per_channel, tensor
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ops import Array, Conv, Linear, Scale
+from repcompiler.ops import Array, Linear, Scale
 
 
 def _matrix(c: Context, arg: Any) -> Array:
@@ -57,27 +58,17 @@ def _addcmul(c: Context, x: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) 
 def _einsum(c: Context, equation: Any, *operands: Any) -> Lifted:
     """einsum("bchw,oc->bohw", x, W): one axis of x, the channels or the last, exchanged by a matrix."""
     parts = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
-    terms, _, result = str(equation).replace(" ", "").partition("->")
-    names = terms.split(",")
-    if len(parts) != 2 or len(names) != 2 or "." in terms or not result:
+    if len(parts) != 2:
         raise Unliftable
-    if c.constant(parts[0]) is not None:
-        parts, names = parts[::-1], names[::-1]
-    (x, w), (axes, pair), shape = parts, names, c.shape(tensor(parts[0]))
-    weight = _matrix(c, w)
-    inner = [axis for axis in pair if axis in axes]
-    outer = [axis for axis in pair if axis not in axes]
-    if len(pair) != 2 or len(inner) != 1 or len(outer) != 1 or shape is None or len(shape) != len(axes) or not c.is_floating(x):
+    place = 0 if c.constant(parts[0]) is not None else 1
+    x, weight = parts[1 - place], c.constant(parts[place])
+    shape = c.shape(tensor(x))
+    if weight is None or weight.ndim != 2 or shape is None or not c.is_floating(x):
+        raise Unliftable("its weights depend on data" if weight is None else "")
+    op = contraction(str(equation), place, weight, len(shape))
+    if op is None:
         raise Unliftable
-    if len({*axes}) < len(axes) or result != axes.replace(inner[0], outer[0]):
-        raise Unliftable
-    weight = weight if pair == outer[0] + inner[0] else weight.T
-    if axes.index(inner[0]) == len(axes) - 1:
-        return Linear(weight, np.zeros(len(weight))), (x,)
-    if axes.index(inner[0]) != 1:
-        raise Unliftable
-    ones = (1,) * (len(axes) - 2)
-    return Conv(weight.reshape(*weight.shape, *ones), np.zeros(len(weight)), ones, ((0, 0),) * len(ones), ones, 1), (x,)
+    return op, (x,)
 
 
 PRODUCTS: Mapping[str, Entry] = {

@@ -15,7 +15,7 @@ from repcompiler.runtime import NodeRuntime, bodies_of, captured
 STANDARD = ("", "ai.onnx")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-LINEAR = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "AveragePool", "Pad", "ScatterND")
+LINEAR = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "AveragePool", "Pad", "ScatterND", "Einsum")
 """Of these it is told why they are not lifted."""
 LINEAR_QUANTISED = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")
 

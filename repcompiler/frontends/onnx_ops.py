@@ -14,6 +14,7 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_gates as gates
+from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.onnx_activations import (
     bound,
     clip,
@@ -111,6 +112,20 @@ def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if weight.ndim != 2:
         refuse(f"its weight has {weight.ndim} axes")
     return Lifted(Linear(weight.T, np.zeros(weight.shape[1])), (lift.data(node),), lift.parameters(node))
+
+
+def _einsum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """A value and a constant matrix, where that is a layer."""
+    operands = [lift.data(node, place) for place in range(len(node.inputs))]
+    constant = [place for place, operand in enumerate(operands) if operand.constant is not None]
+    if len(operands) != 2 or len(constant) != 1:
+        return None
+    (place,), x = constant, operands[1 - constant[0]]
+    weight = lift.weight(node, place)
+    op = contraction(attribute(node, "equation", ""), place, weight, x.rank or 0) if weight.ndim == 2 else None
+    if op is None:
+        refuse("it is not a matrix on the channels, or on the last axis")
+    return Lifted(op, (x,), (operands[place],))
 
 
 def _elementwise(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -211,6 +226,7 @@ OPERATORS: dict[str, Operator] = {
     "Dropout": _dropout,
     "Erf": odd("erf"),
     "Expand": gates.expand,
+    "Einsum": _einsum,
     "Flatten": flatten,
     "Gemm": _gemm,
     "Gather": _either(gather, gates.take),
