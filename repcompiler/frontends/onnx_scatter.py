@@ -71,12 +71,12 @@ def _over(x: Value, places: Mapping[int, slice], value: Array, eps: float) -> Ex
     side = side_of(tuple(places.get(axis, ALL) for axis in range(rank)), rank)
     if side is None:
         refuse("it writes a constant, and not along a border of the image")
-    axis, _, pixels = side
-    extent = axis_of(x, axis + 2)
     base, zeros, frame, value = _surroundings(x, value, eps)
-    if pixels > max(1, sum(added(zeros, frame)[axis]), extent if isinstance(extent, int) else 0):
+    zeros, frame = overwrite(zeros, frame, side)
+    extent = axis_of(base, side[0] + 2)
+    if -sum(min(amount, 0) for amount in zeros[side[0]]) > (extent if isinstance(extent, int) else 1):
         refuse("the image may have fewer pixels than it writes")
-    return around(base, *overwrite(zeros, frame, side), value)
+    return around(base, zeros, frame, value)
 
 
 def _into(v: Value, places: Mapping[int, slice], value: Array, eps: float, sizes: Mapping[int, Extent | int]) -> Expr:

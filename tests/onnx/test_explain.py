@@ -15,7 +15,7 @@ LEFT_ALONE = {
     "y, a, b = BatchNormalization<training_mode=1>(x, g_4, b_4, m_4, var_4)": (
         "'y' (BatchNormalization): it is in training mode"
     ),
-    "c = AveragePool<kernel_shape=[2,2], ceil_mode=1>(x)  y = Conv(c, w_4x4x1x1)": (
+    "c = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)  y = Conv(c, w_4x4x1x1)": (
         "'y' (Conv 4->4 1x1) after 'c' (AveragePool): 'c' is left alone: its windows may be partial (ceil_mode)"
     ),
     "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)": (

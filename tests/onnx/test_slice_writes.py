@@ -118,6 +118,13 @@ def test_a_frame_is_the_bias_if_rounding_alone_tells_them_apart(check, model, op
     assert (operators(result) == "Conv") == merged
 
 
+def test_sides_that_meet_leave_nothing_of_the_map(check, model):
+    """Two rows of three from either end is refused below; two and one are all of them."""
+    proto = model(f"{CONV}  {framed((2, 0, 2), (2, -1, END), source='c')}  y = Relu(s)", x="N,4,3,W", **biased(), **SCALARS)
+    assert [node.op.padding for node in kinds(proto, Pad)] == [((-2, -1), (0, 0))]
+    check(proto)
+
+
 def test_wider_frames_are_merged(check, model, operators):
     sides = ((2, 0, 2), (2, -2, END), (3, 0, 2), (3, -2, END))
     body = f"{CONV}  p = Pad(c, [0,0,2,2,0,0,2,2])  {framed(*sides)}  y = Conv<kernel_shape=[5,5]>(s, k_5x6x5x5)"
@@ -211,6 +218,8 @@ REFUSED = {
     ],
     "the image may have fewer pixels than it writes": [
         (f"{CONV}  {written('s', 'c', 2, 0, 2, 'f')}  {THREE}", {}),
+        (f"{CONV}  {framed((2, 0, 1), (2, -1, END), source='c')}  {THREE}", {}),
+        (f"{CONV}  {framed((2, 0, 2), (2, -2, END), source='c')}  y = Relu(s)", {"x": "N,4,3,W"}),
     ],
     "it writes a constant that is not one number a channel": [
         (f"{CONV}  {PAD}  {written('s', 'p', 2, 0, 1, 'e')}  {THREE}", {"x": "N,4,H,5", "e": np.arange(7, dtype=np.float32)}),
