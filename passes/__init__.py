@@ -55,6 +55,7 @@ from repcompiler.passes.recognise_pointwise_conv import recognise_pointwise_conv
 from repcompiler.passes.recognise_space_to_depth import recognise_space_to_depth
 from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.remove_residual import remove_residual
+from repcompiler.passes.replace_batch_norm import replace_batch_norm
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
@@ -109,6 +110,7 @@ PASSES: tuple[Pass, ...] = (
     add_to_all_channels,
     remove_residual,
     add_among_branches,
+    replace_batch_norm,
     space_to_depth_to_conv,
     identity_to_dirac,
     linear_to_conv,

@@ -173,8 +173,10 @@ class Objective:
 
     name: str
     of_op: Callable[[Op, Sequence[Shape | None], Shape | None], float]
-    addition: float = 0.0
-    """What an addition behind a layer is charged although runtimes fold it in: a skip connection alone is no more than that."""
+    start: float = 0.0
+    """What starting one operation is charged.  The addition of a skip connection is no more, and runtimes fold it into
+    the layer before; nor is what an operation saves in another form.
+    """
 
     def of_node(self, node: Node) -> tuple[float, int]:
         """(cost, operations) of a node."""

@@ -48,6 +48,8 @@ class Rule:
     result: Callable[..., Result]
     outline: Callable[..., Expr] | None = None
     """The result with weights of which only the shapes are right: whether it pays, before they are computed."""
+    last: bool = False
+    """Whether it waits until no other rule applies: what it makes, they would no longer know for what it is."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,16 @@ def _doc(function: Callable[..., Any]) -> str:
     return inspect.getdoc(inspect.getmodule(function)) or inspect.getdoc(function) or ""
 
 
-def rewrite(*patterns: RootPattern, outline: Callable[..., Expr] | None = None) -> Callable[[Callable[..., Result]], Rule]:
+def rewrite(
+    *patterns: RootPattern, outline: Callable[..., Expr] | None = None, last: bool = False
+) -> Callable[[Callable[..., Result]], Rule]:
     """Decorate a function of captures: its result replaces what one of the patterns matches.
 
     A tuple of expressions are forms of one thing, of which the cheapest is taken; `refuse` to leave things as they are.
-    `outline`: the same at next to no cost, its weights placeholders of the right shapes.
+    `outline`: the same at next to no cost, its weights placeholders of the right shapes.  `last`: tried once nothing else
+    applies, to write what is left in another form.
     """
-    return lambda function: Rule(function.__name__, _doc(function), patterns, function, outline)
+    return lambda function: Rule(function.__name__, _doc(function), patterns, function, outline, last)
 
 
 def as_convolution(*shows: type[Op]) -> Callable[[View], ViewRule]:
@@ -113,26 +118,31 @@ class Rewriter:
         }
 
     def run(self) -> Log:
-        """Sweep until nothing changes."""
-        steps = -1
-        while steps < len(self.log.steps):
-            steps = len(self.log.steps)
-            self.log.declined[:] = [declined for declined in self.log.declined if declined.is_mistake]
-            for planner in self.planners.values():
-                planner.forget()
-            pending = self.graph.topological()[::-1]
-            while pending:
-                node = pending.pop()
-                if node in self.graph.nodes and (self.fuel is None or len(self.log.steps) < self.fuel):
-                    pending.extend(reversed(self._visit(node)))
-                    self.graph.let_go(node)
+        """Sweep until nothing changes, and then with the rules that wait for that."""
+        while self._sweep() or self._sweep(last=True):
+            continue
         return self.log
 
-    def _visit(self, node: Node) -> list[Node]:
+    def _sweep(self, last: bool = False) -> bool:
+        """Visit every node; whether anything changed."""
+        steps = len(self.log.steps)
+        if not last:
+            self.log.declined[:] = [declined for declined in self.log.declined if declined.is_mistake]
+        for planner in self.planners.values():
+            planner.forget()
+        pending = self.graph.topological()[::-1]
+        while pending:
+            node = pending.pop()
+            if node in self.graph.nodes and (self.fuel is None or len(self.log.steps) < self.fuel):
+                pending.extend(reversed(self._visit(node, last)))
+                self.graph.let_go(node)
+        return len(self.log.steps) > steps
+
+    def _visit(self, node: Node, last: bool) -> list[Node]:
         """Try every rule on `node`; the nodes to visit next: what the first one that applies added, or what waited for it."""
         waiting: list[Node] = []
         for rule, planner in self.planners.items():
-            for match in self._matches(rule, node):
+            for match in self._matches(rule, node) if rule.last == last else ():
                 if barred := self._barred(rule, node):
                     self._decline(rule, node, match, barred)
                     break
@@ -182,7 +192,7 @@ class Rewriter:
             captures = self._resolved(found)
             if rule.outline is not None:
                 carried = {site: found.context(rule.outline(**captures))}
-                saving({site: found}, carried, self.objective, self.objective.addition)
+                saving({site: found}, carried, self.objective, self.objective.start)
             parts = rule.result(**captures)
             if parts == ():
                 return None

@@ -62,7 +62,7 @@ def saving(sites: Sites, terms: Terms, objective: Objective, least: float = 0.0)
     if saved <= (0.0, 0) and any(isinstance(term, Expr) for term in terms.values()):
         refuse(f"it would cost more ({objective.name} {sum(costs):.3g} -> {sum(new_costs):.3g})", "cost")
     if saved[0] < least:
-        refuse("it would save no more than an addition, which runtimes fold into the layer before it", "cost")
+        refuse("it would save no more than starting one operation takes, and runtimes fold additions into layers", "cost")
     return saved
 
 

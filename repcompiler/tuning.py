@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from repcompiler.cost import TUNE, Objective, extents, latency, params
+from repcompiler.cost import LAUNCH, TUNE, Objective, extents, latency, params
 from repcompiler.ir import Shape
 from repcompiler.ops import BatchNorm, Constant, Identity, Linear, Op, Opaque, Scale, Sum
 
@@ -36,7 +36,7 @@ FORMAT = 1
 
 def tuned(progress: Progress = lambda message: None, file: Path | None = None) -> Objective:
     """The objective `tune`: seconds measured here, or known from an earlier run.  `file`: where they are kept."""
-    return Objective(TUNE, Timings(file or cache_folder() / "timings.json", progress).of_op)
+    return Objective(TUNE, Timings(file or cache_folder() / "timings.json", progress).of_op, LAUNCH)
 
 
 class Timings:

@@ -10,6 +10,7 @@ from repcompiler.cost import OBJECTIVES
 from repcompiler.ops import (
     AvgPool,
     Concat,
+    GlobalAvgPool,
     MaxPool,
     Pad,
     PRelu,
@@ -101,6 +102,17 @@ def test_batch_norm_of_either_sign_is_refused_where_it_does_not_pass(rng, f, rea
     log = check_pass(fold_batch_norm_before_conv_through, graph)
     assert not log.steps
     assert log.declined[0].reason == reason
+
+
+def test_a_mean_of_all_pixels_lets_a_scale_of_channels_through_and_none_of_pixels(rng):
+    """ConvMixer's last norm, before the pool and the classifier."""
+    head = random_conv(rng, 4, 6, 1)
+    graph = build(lambda x: head(GlobalAvgPool()(random_batch_norm(rng, 4)(x))), x=IMAGE)
+    assert len(check_pass(fold_batch_norm_before_conv_through, graph).steps) == 1
+    graph = build(lambda x: head(GlobalAvgPool()(random_scale(rng, 6, axis=3)(x))), x=(2, 4, 5, 6))
+    log = check_pass(fold_batch_norm_before_conv_through, graph)
+    assert not log.steps
+    assert log.declined[0].reason == "a scale of another axis than the channels does not pass GlobalAvgPool"
 
 
 def test_one_part_of_a_concatenation_goes_into_its_columns(rng):

@@ -11,6 +11,7 @@ from repcompiler.ops import (
     BatchNorm,
     Clip,
     Concat,
+    GlobalAvgPool,
     Identity,
     MaxPool,
     Pad,
@@ -140,7 +141,7 @@ def test_batch_norm_with_positive_gamma_passes_a_maximum(rng):
 
 @pytest.mark.parametrize(
     "f",
-    [UPSAMPLE, TO_SIZE, Subsample((2, 3)), AVERAGE, Pad(((-1, 0), (0, -1))), Identity()],
+    [UPSAMPLE, TO_SIZE, Subsample((2, 3)), AVERAGE, GlobalAvgPool(), Pad(((-1, 0), (0, -1))), Identity()],
     ids=lambda op: op.kind,
 )
 def test_batch_norm_of_either_sign_passes_means_of_pixels(rng, f):
