@@ -15,11 +15,12 @@ from repcompiler.branched import AddedToBranches
 from repcompiler.carry import carried
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Op
+from repcompiler.pattern import Forked
 from repcompiler.rewriter import rewrite
 from repcompiler.selection import channels_of
 
 
-def added(branches: Value, body: tuple[Op, ...], x: Value, shortcut: Conv, outlined: bool = False) -> Expr:
+def added(branches: Value, body: tuple[Op, ...], x: Value, shortcut: Conv, outlined: bool = False) -> Expr | Forked:
     assert branches.producer is not None
     parts = branches.producer.inputs
     if x not in parts:
@@ -31,5 +32,5 @@ def added(branches: Value, body: tuple[Op, ...], x: Value, shortcut: Conv, outli
 
 
 @rewrite(AddedToBranches("branches", "body", "x", "shortcut"), outline=partial(added, outlined=True))
-def add_among_branches(branches: Value, body: tuple[Op, ...], x: Value, shortcut: Conv) -> Expr:
+def add_among_branches(branches: Value, body: tuple[Op, ...], x: Value, shortcut: Conv) -> Expr | Forked:
     return added(branches, body, x, shortcut)

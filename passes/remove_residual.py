@@ -13,11 +13,11 @@ from functools import partial
 from repcompiler.carry import carried
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Op, Sum
-from repcompiler.pattern import linear
+from repcompiler.pattern import Forked, linear
 from repcompiler.residual import chain
 from repcompiler.rewriter import rewrite
 
 
 @rewrite(Sum.of(chain("x", name="body"), linear("x", name="shortcut")), outline=partial(carried, outlined=True))
-def remove_residual(x: Value, body: tuple[Op, ...], shortcut: Conv) -> Expr:
+def remove_residual(x: Value, body: tuple[Op, ...], shortcut: Conv) -> Expr | Forked:
     return carried(x, body, shortcut)

@@ -13,16 +13,18 @@ Sources: Meng et al., RMNet, 2021, eqs. 1-4 (one channel, ReLU); two channels: d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
 from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate, regroup
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import ClipChannels, Concat, Conv, Identity, Linear, Op, Padding, PRelu
+from repcompiler.ops import ClipChannels, Concat, Conv, Identity, Linear, Op, Padding, PRelu, Select
 from repcompiler.passing import Activation, Gate, Passing, passing, rearranged
+from repcompiler.pattern import Fork, Forked
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.selection import channels_of
@@ -30,18 +32,20 @@ from repcompiler.widening import Layer, chosen, interleaved, live, recoded, thin
 
 
 def carried(
-    x: Value, body: Sequence[Op | tuple[Op, ...]], shortcut: Conv, outlined: bool = False, among: Sequence[Value] = ()
-) -> Expr:
+    x: Value, body: Sequence[Op | Fork | tuple[Op, ...]], shortcut: Conv, outlined: bool = False, among: Sequence[Value] = ()
+) -> Expr | Forked:
     """`body`, convolutions and activations on x one after the other, plus `shortcut`, as one chain; refuses where it is none.
 
-    A tuple in the body is a gate: what precedes it times what its operations make of that.  The shortcut goes where fewest
-    weights come of it.  `outlined`: only the shapes of the weights are right.  `among`: the body does not read x, but the
-    channels of these, to which x is joined.
+    A tuple in the body is a gate: what precedes it times what its operations make of that.  What precedes a fork is made, too,
+    as a choice of channels.  The shortcut goes where fewest weights come of it.  `outlined`: only the shapes of the weights are
+    right.  `among`: the body does not read x, but the channels of these, to which x is joined.
     """
     channels = sum(channels_of(value) for value in among) or shortcut.in_channels
-    convs, activations = _alternating(body, channels, len(shortcut.stride))
+    convs, activations, forks = _alternating(body, channels, len(shortcut.stride))
     if {len(conv.stride) for conv in convs} != {len(shortcut.stride)}:
         refuse("one acts on the channels, the other on the last axis")
+    if forks and not shortcut.stride and x.rank != 2:
+        refuse("what is read elsewhere is a choice of channels of axis 1, not of the last")
     if convs[-1].out_channels != shortcut.out_channels:
         refuse("the branches have different channel counts")
     places = range(len(convs))[-1:] if is_diagonal(shortcut) else range(len(convs))  # as it is, it costs nothing in the last
@@ -51,18 +55,26 @@ def carried(
     if not found:
         raise next(plan for plan in plans[::-1] if isinstance(plan, Refusal))
     term: Expr | Value = Concat()(*among, x) if among else x
-    for step in min(found, key=_weights):
-        if isinstance(step, Identity):
-            continue
-        op = step if not isinstance(step, Layer) else step.outline if outlined else step.conv()
-        term = Linear(regroup(op, 1), op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
+    kept: dict[int, Expr] = {}
+    for index, (step, own) in enumerate(min(found, key=_weights)):
+        if not isinstance(step, Identity):
+            op = step if not isinstance(step, Layer) else step.outline if outlined else step.conv()
+            term = Linear(regroup(op, 1), op.bias)(term) if isinstance(op, Conv) and not op.stride else op(term)
+        kept[index] = Select(own)(term)
     assert isinstance(term, Expr)
-    return term
+    return Forked(term, tuple(kept[index] for index in forks)) if forks else term
+
+
+class Step(NamedTuple):
+    """A widened layer or activation, and which channels behind it are the block's own, in order."""
+
+    op: Layer | Activation
+    own: tuple[int, ...]
 
 
 def _plan(
     x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, order: int, joined: bool
-) -> Sequence[Layer | Activation] | Refusal:
+) -> Sequence[Step] | Refusal:
     """The widened layers and activations, with the shortcut in layer `place`; channels in so many groups where they divide."""
     try:
         others, between = zip(*_reserving(x, convs, activations, shortcut, place), strict=True)
@@ -73,34 +85,42 @@ def _plan(
         fits = conv.out_channels % order == other.out_channels % order == 0
         orders.append(order if fits else 1)
     orders.append(1)
-    plan: list[Layer | Activation] = []
+    plan: list[Step] = []
     for index, (conv, other, passed) in enumerate(zip(convs, others, between, strict=True)):
         first, last = index == 0 and not joined, index == len(convs) - 1
-        plan.append(widened(conv, other, (orders[index], orders[index + 1]), first, last))
+        own, reserved, behind = conv.out_channels, 0 if last else other.out_channels, orders[index + 1]
+        stands = interleaved(own, reserved, behind)
+        chosen = tuple(np.argsort(stands)[:own].tolist())
+        plan.append(Step(widened(conv, other, (orders[index], behind), first, last), chosen))
         if passed is not None:
-            own, reserved = conv.out_channels, other.out_channels
             activation = passed.widened(own, reserved)
-            behind = orders[index + 1]
-            plan.append(activation if behind == 1 else rearranged(activation, interleaved(own, reserved, behind)))
+            plan.append(Step(activation if behind == 1 else rearranged(activation, stands), chosen))
     return plan
 
 
-def _weights(plan: Sequence[Layer | Activation]) -> int:
-    return sum(int(step.outline.weight.size) for step in plan if isinstance(step, Layer))
+def _weights(plan: Iterable[Step]) -> int:
+    return sum(int(step.op.outline.weight.size) for step in plan if isinstance(step.op, Layer))
 
 
-def _alternating(body: Sequence[Op | tuple[Op, ...]], channels: int, axes: int) -> tuple[list[Conv], list[Activation]]:
-    """Convolutions, and what stands between each two of them: identities fill the gaps."""
+def _alternating(
+    body: Sequence[Op | Fork | tuple[Op, ...]], channels: int, axes: int
+) -> tuple[list[Conv], list[Activation], list[int]]:
+    """Convolutions, and what stands between each two of them: identities fill the gaps.  And behind which of them forks are."""
     convs: list[Conv] = []
     activations: list[Activation] = []
+    forks: list[int] = []
     plain = _dirac((1,) * axes, ((0, 0),) * axes)
     for op in (*body, None):
+        if isinstance(op, Fork):
+            forks.append(len(convs) + len(activations) - 1)
+            continue
         if isinstance(op, Conv):
             activations += [Identity()] * (len(convs) - len(activations))
             convs.append(op)
             channels = op.out_channels
             continue
-        before = activations[-1] if activations and len(convs) == len(activations) else None
+        ends = activations and len(convs) == len(activations) and 2 * len(convs) - 1 not in forks
+        before = activations[-1] if ends else None
         if isinstance(op, tuple) and before is not None and not isinstance(before, Gate):
             activations[-1] = Gate(op, before)
             continue
@@ -108,7 +128,9 @@ def _alternating(body: Sequence[Op | tuple[Op, ...]], channels: int, axes: int) 
             convs.append(_repeated(plain, channels))
         if op is not None:
             activations.append(Gate(op) if isinstance(op, tuple) else op)
-    return convs, activations
+    if forks and forks[-1] == len(convs) + len(activations) - 1:
+        refuse("what the shortcut is added to is read elsewhere, too", "fan-out")
+    return convs, activations, forks
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ both sides of a comparison read the same values, so their order rarely depends o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,10 +189,13 @@ class Objective:
         """Whether a runtime had better not know a shape beforehand, but compute it as the document does."""
         return self.name == "latency" and ITEM * prod(extents(shape)) > KNOWN
 
-    def of_term(self, term: Expr | Value | None, output: Shape | None = None) -> tuple[float, int]:
-        """(cost, operations) of an expression, what it shares counted once; `output`: the shape of the value it stands for."""
+    def of_term(self, term: Expr | Value | None, output: Shape | None = None, made: Collection[Expr] = ()) -> tuple[float, int]:
+        """(cost, operations) of an expression, what it shares counted once, and what is `made` already not at all.
+
+        `output`: the shape of the value it stands for.
+        """
         cost, count = 0.0, 0
-        for part in term.parts() if isinstance(term, Expr) else ():
+        for part in [part for part in term.parts() if part not in made] if isinstance(term, Expr) else ():
             shapes = [size_of(operand) for operand in part.operands]
             shape = _size_after(part.op, shapes, output if part is term else None)
             cost += self.of_op(part.op, shapes, shape)

@@ -196,10 +196,12 @@ class Graph:
         """Whether nothing reads any result of `node`, and running it has no effect of its own."""
         return node.op.pure and not any(value.uses or self.is_output(value) for value in node.outputs)
 
-    def replace(self, root: Node, term: Expr | Value | None) -> tuple[list[Node], list[Node]]:
+    def replace(
+        self, root: Node, term: Expr | Value | None, made: dict[Expr, Value] | None = None
+    ) -> tuple[list[Node], list[Node]]:
         """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
 
-        The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which
+        `made`: as for `build`.  The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which
         only works where `root`'s output is no output of the graph (its name must not move); None only removes.
         """
         added: list[Node] = []
@@ -217,14 +219,17 @@ class Graph:
             self.forwarded[output] = term
             term.shape = term.shape if term.shape is not None else output.shape
         else:
-            added = self.build(term, output, output)
+            added = self.build(term, output, output, made)
         return self.detach(root), added
 
-    def build(self, term: Expr, near: Value, output: Value | None = None) -> list[Node]:
-        """Add the operations of an expression, operands first; `output` is the last result, others are named after `near`."""
-        made: dict[Expr, Value] = {}
+    def build(self, term: Expr, near: Value, output: Value | None = None, made: dict[Expr, Value] | None = None) -> list[Node]:
+        """Add the operations of an expression, operands first; `output` is the last result, others are named after `near`.
+
+        `made`: the values of expressions that are in the graph already; new ones are added to it.
+        """
+        made = {} if made is None else made
         added = []
-        for part in term.parts():
+        for part in [part for part in term.parts() if part not in made]:
             operands = [operand if isinstance(operand, Value) else made[operand] for operand in part.operands]
             made[part] = output if output is not None and part is term else self._between(part.op, operands, near)
             added.append(self.add(part.op, operands, [made[part]]))

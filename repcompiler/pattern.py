@@ -23,7 +23,23 @@ from repcompiler.ir import Expr, Node, Value
 from repcompiler.ops import Constant, Conv, Op, Select
 from repcompiler.region import Region, Scope, regions
 
-Captured = Value | Expr | Op | Region | tuple[Region | Op | tuple[Region | Op, ...], ...]
+
+@dataclass(frozen=True)
+class Fork:
+    """In a chain of operations: what precedes it is read elsewhere, too, and has to be there after the rewrite."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Forked:
+    """What takes the place of the root, and of each value at a fork in turn; they share what they have in common."""
+
+    result: Expr
+    kept: tuple[Expr, ...]
+
+
+Captured = Value | Expr | Op | Region | tuple[Region | Op | Fork | tuple[Region | Op, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Match:
     """Captures by name, the values between them, and what else the root adds up or concatenates.
 
     `rest` are the values it also reads; `context` puts the rewritten part back among them.  `whole` is the matched block as one
-    linear region, where it is one.
+    linear region, where it is one.  `kept` are the values inside that others read, too: the rule makes them as well (`Forked`).
     """
 
     captures: dict[str, Captured] = field(default_factory=dict)
@@ -39,6 +55,7 @@ class Match:
     rest: tuple[Value, ...] = ()
     context: Callable[[Expr], Expr] = lambda part: part
     whole: Region | None = None
+    kept: tuple[Value, ...] = ()
 
     def bind(self, name: str, captured: Captured) -> Match | None:
         """The match with one more capture, or None where the name already stands for something else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +10,7 @@ from repcompiler.composites import written
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
 from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Sum
-from repcompiler.pattern import Captured, LinearPattern, Match, Pattern, RootPattern
+from repcompiler.pattern import Captured, Fork, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 
 LENGTH = 16
@@ -18,11 +18,11 @@ LENGTH = 16
 SMOOTH = frozenset(("elu", "celu", "selu", "mish", "softplus", "softsign", "tanh", "logsigmoid"))
 """Functions of one number that stay opaque: of these it is told why nothing is carried through them."""
 
-Step = Region | Op | tuple[Region | Op, ...]
+Step = Region | Op | Fork | tuple[Region | Op, ...]
 Chain = tuple[Step, ...]
 """Linear operations, each a region of one step, and activations, innermost first.
 
-A tuple of them is a gate: what precedes it is multiplied by what they make of that.
+A tuple of them is a gate: what precedes it is multiplied by what they make of that.  What precedes a fork is read elsewhere.
 """
 
 
@@ -53,11 +53,15 @@ class ResidualPattern(RootPattern):
         self.body, self.shortcut = body, shortcut
 
     def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        yield from sorted(self._found(node, match, scope), key=lambda found: len(found.kept))
+
+    def _found(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
         terms, additions = addition_tree(node, scope.graph)
+        readers = [node, *(value.producer for value in additions)]
         signs = [sign for sign, _ in terms]
         skips = [{region.source: (region, inside) for region, inside in regions(value, scope)} for _, value in terms]
         for i, (sign, value) in enumerate(terms):
-            for source, body, inside_body in chains(value, scope) if sign > 0 else ():
+            for source, body, inside_body in chains(value, scope, readers=readers) if sign > 0 else ():
                 for j, skip in enumerate(skips):
                     if j == i or source not in skip:
                         continue
@@ -68,15 +72,20 @@ class ResidualPattern(RootPattern):
                     if bound is not None:
                         rest = [term for index, term in enumerate(terms) if index not in (i, j)]
                         context = partial(add_to, rest) if rest else match.context
-                        found = replace(bound, rest=tuple(value for _, value in rest), context=context)
+                        kept = tuple(step.value for step in body if isinstance(step, Fork))
+                        found = replace(bound, rest=tuple(value for _, value in rest), context=context, kept=kept)
                         yield found.inside(*additions, *inside_body, *inside_skip)
 
 
-def chains(value: Value, scope: Scope, linear: bool = False) -> Iterator[tuple[Value, Chain, Interior]]:
+def chains(
+    value: Value, scope: Scope, linear: bool = False, readers: Iterable[Node | None] = ()
+) -> Iterator[tuple[Value, Chain, Interior]]:
     """`value` as a chain on ever earlier values, the nearest first, each with the values that lie inside.
 
-    `linear`: also without an activation, from `value` itself on.
+    `linear`: also without an activation, from `value` itself on.  `readers`: what reads it, for a chain that goes on, with a
+    fork, where others read what lies inside.
     """
+    known = {*readers}
     steps: Chain = ()
     interior: Interior = ()
     if linear:
@@ -86,12 +95,19 @@ def chains(value: Value, scope: Scope, linear: bool = False) -> Iterator[tuple[V
         if found is None:
             return
         parts, earlier, inside = found
-        steps, interior, value = (*parts, *steps), (*interior, value, *inside), earlier
-        if linear or not all(isinstance(part, Region) for part in steps):
+        fork = (Fork(value),) if known and _is_read_beyond(value, known, scope) else ()
+        steps, interior, value = (*parts, *fork, *steps), (*interior, value, *inside), earlier
+        if linear or not all(isinstance(part, (Region, Fork)) for part in steps):
             yield value, steps, interior
         within = {inner.producer for inner in interior}
-        if scope.graph.is_output(value) or any(user not in within for user in value.uses):
+        if known:
+            known |= within
+        elif _is_read_beyond(value, within, scope):
             return
+
+
+def _is_read_beyond(value: Value, nodes: Collection[Node | None], scope: Scope) -> bool:
+    return scope.graph.is_output(value) or any(user not in nodes for user in value.uses)
 
 
 def _step(node: Node, scope: Scope) -> tuple[Chain, Value, Interior] | None:
@@ -126,7 +142,7 @@ def _gate(x: Value, gate: Value, scope: Scope) -> tuple[Chain, Value, Interior] 
         parts, earlier, inside = found
         if any(isinstance(part, tuple) for part in parts):
             return None
-        steps = (*(part for part in parts if not isinstance(part, tuple)), *steps)
+        steps = (*(part for part in parts if not isinstance(part, (tuple, Fork))), *steps)
         interior, value = (*interior, value, *inside), earlier
     whole = value is x and steps and steps[0] == GlobalAvgPool()
     return ((steps,), x, interior) if whole else None

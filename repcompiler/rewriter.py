@@ -24,13 +24,13 @@ from repcompiler.chain import Planner
 from repcompiler.cost import Objective
 from repcompiler.ir import Expr, Graph, Node, Value
 from repcompiler.ops import Op
-from repcompiler.pattern import Captured, Match, RootPattern
+from repcompiler.pattern import Captured, Forked, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, telling
 from repcompiler.rewrite_log import Log, Step
 from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, saving
 
-Result = Expr | Value | tuple[Expr, ...] | None
+Result = Expr | Value | tuple[Expr, ...] | Forked | None
 
 OFTEN = 512
 """Rewrites of one value after which it is left as it is."""
@@ -46,7 +46,7 @@ class Rule:
     doc: str
     patterns: tuple[RootPattern, ...]
     result: Callable[..., Result]
-    outline: Callable[..., Expr] | None = None
+    outline: Callable[..., Expr | Forked] | None = None
     """The result with weights of which only the shapes are right: whether it pays, before they are computed."""
     last: bool = False
     """Whether it waits until no other rule applies: what it makes, they would no longer know for what it is."""
@@ -70,7 +70,7 @@ def _doc(function: Callable[..., Any]) -> str:
 
 
 def rewrite(
-    *patterns: RootPattern, outline: Callable[..., Expr] | None = None, last: bool = False
+    *patterns: RootPattern, outline: Callable[..., Expr | Forked] | None = None, last: bool = False
 ) -> Callable[[Callable[..., Result]], Rule]:
     """Decorate a function of captures: its result replaces what one of the patterns matches.
 
@@ -191,19 +191,24 @@ class Rewriter:
         for site, found in sites.items():
             captures = self._resolved(found)
             if rule.outline is not None:
-                carried = {site: found.context(rule.outline(**captures))}
-                saving({site: found}, carried, self.objective, self.objective.start)
+                part, kept = _forked(found, rule.outline(**captures))
+                carried = {site: found.context(part), **kept}
+                saving({site: found, **_forks(found)}, carried, self.objective, self.objective.start)
             parts = rule.result(**captures)
             if parts == ():
                 return None
+            parts, kept = _forked(found, parts)
             terms[site], new[site] = self._cheapest(site, found, parts)
         refuse_repetition(sites, terms)
+        if match.kept:
+            sites, terms, new = {**sites, **_forks(match)}, {**terms, **kept}, {**new, **kept}
         saved = saving(sites, terms, self.objective)[0] / len(sites)
         changed = {site: changes(sites, terms, site) for site in sites}
         proofs = {site: certify(site, sites[site], new[site], term, self.need) for site, term in terms.items()}
         added: list[Node] = []
+        made: dict[Expr, Value] = {}
         for site, term in terms.items():
-            gone, nodes = self.graph.replace(site, term)
+            gone, nodes = self.graph.replace(site, term, made)
             added += nodes
             self.rewrites[site.output.name] += 1
             names = site.output.name, _names(gone), _names(nodes)
@@ -227,6 +232,8 @@ class Rewriter:
         while pending:
             current = pending.pop()
             for value in current.interior:
+                if value in current.kept and value.producer is not None and not self._is_banned(rule, value.producer):
+                    continue
                 if self.graph.is_output(value):
                     refuse(f"'{value.name}' is an output of the graph", "fan-out")
                 for user in value.uses:
@@ -238,7 +245,7 @@ class Rewriter:
                     sites[user] = other
                     within |= inside(user, other)
                     pending.append(other)
-        if len(sites) > 1 and any(site.output in found.interior for site in sites for found in sites.values()):
+        if len(sites) > 1 and any(found.kept or site.output in found.interior for site in sites for found in sites.values()):
             refuse("its readers read each other", "fan-out")
         return sites
 
@@ -247,6 +254,7 @@ class Rewriter:
         if isinstance(parts, Value) and self.graph.is_output(root.output):
             refuse(f"'{root.output.name}' is an output of the graph and keeps its name", "fan-out")
         if not isinstance(parts, (Expr, tuple)):
+            assert not isinstance(parts, Forked), "a fork is a place of its own"
             return parts, parts
         terms = [(match.context(part), part) for part in (parts if isinstance(parts, tuple) else (parts,))]
         return min(terms, key=lambda pair: self._cost(root, pair[0]))
@@ -273,6 +281,18 @@ class Rewriter:
         declined = Declined(rule.name, node.output.name, str(refusal), refusal.ground, spanned)
         if declined not in self.log.declined[-8:]:
             self.log.declined.append(declined)
+
+
+def _forked(match: Match, made: Any) -> tuple[Any, dict[Node, Term]]:
+    """What takes the root's place, and that of what makes the values inside that others read."""
+    if not isinstance(made, Forked):
+        return made, {}
+    return made.result, dict(zip(_forks(match), made.kept, strict=True))
+
+
+def _forks(match: Match) -> dict[Node, Match]:
+    """What makes the values inside that others read, each from the same values as the root."""
+    return {value.producer: Match(match.captures) for value in match.kept if value.producer is not None}
 
 
 def _names(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:

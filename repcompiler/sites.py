@@ -56,7 +56,7 @@ def outlined(sites: Sites, views: Mapping[type, View]) -> Terms | None:
 def saving(sites: Sites, terms: Terms, objective: Objective, least: float = 0.0) -> Saving:
     """What rewriting the matches to `terms` saves; refuses where that is nothing, or less cost than `least`."""
     costs, counts = zip(*map(objective.of_node, spanned(sites)), strict=True)
-    after = [objective.of_term(term, root.output.typical or root.output.shape) for root, term in terms.items()]
+    after = [objective.of_term(terms[root], root.output.typical or root.output.shape, _made(terms, root)) for root in terms]
     new_costs, new_counts = zip(*after, strict=True)
     saved = float(sum(costs) - sum(new_costs)), sum(counts) - sum(new_counts)
     if saved <= (0.0, 0) and any(isinstance(term, Expr) for term in terms.values()):
@@ -80,10 +80,16 @@ def changes(sites: Sites, terms: Terms, site: Node) -> tuple[Change, Change, Cha
 
     def of(measure: Objective) -> Change:
         before = sum(measure.of_node(node)[0] for node in inside(site, sites[site]) if node not in shared)
-        return int(before), int(measure.of_term(terms[site], output)[0])
+        return int(before), int(measure.of_term(terms[site], output, _made(terms, site))[0])
 
     memory = peak_of_block(site.output, inside(site, sites[site])), peak_of_term(terms[site], output)
     return of(OBJECTIVES["params"]), of(OBJECTIVES["macs"]), memory
+
+
+def _made(terms: Terms, site: Node) -> set[Expr]:
+    """What is made for the roots before this one."""
+    earlier = (term for root, term in [*terms.items()][: [*terms].index(site)] if isinstance(term, Expr))
+    return {part for term in earlier for part in term.parts()}
 
 
 def _weights(term: Term) -> int:

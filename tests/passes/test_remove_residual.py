@@ -323,15 +323,6 @@ def test_average_pools_strides_and_frames_inside_a_block(rng, inner, shortcut):
     assert not any(isinstance(node.op, (Sum, AvgPool)) for node in graph.nodes)
 
 
-def test_a_layer_that_others_read_stays(rng):
-    def block(x):
-        hidden = Relu()(same(rng, 4, 6)(x))
-        return {"y": Add(same(rng, 6, 4)(hidden), x), "z": hidden}
-
-    log = check_pass(RULES, build(block, x=IMAGE))
-    assert not log.steps
-
-
 @pytest.mark.parametrize("objective", ["latency", "macs", "params"])
 def test_nothing_is_widened_that_does_not_pay(rng, objective):
     graph = build(
