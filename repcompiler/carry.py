@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from repcompiler.algebra import add, compose, is_diagonal, known_zero, negate, regroup
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import ClipChannels, Concat, Conv, Identity, Linear, Op, Padding, PRelu, Select
-from repcompiler.passing import Activation, Gate, Passing, passing, rearranged
+from repcompiler.passing import Activation, Gate, Passing, in_pairs, passing, rearranged
 from repcompiler.pattern import Fork, Forked
 from repcompiler.ranges import ANYTHING, Interval, image, interval
 from repcompiler.refusal import Refusal, refuse
@@ -50,10 +51,16 @@ def carried(
         refuse("the branches have different channel counts")
     places = range(len(convs))[-1:] if is_diagonal(shortcut) else range(len(convs))  # as it is, it costs nothing in the last
     orders = sorted({1, convs[0].groups, convs[-1].groups})  # what comes first or last mixes nothing that it need not
-    plans = [_plan(x, convs, activations, shortcut, place, order, bool(among)) for place in places for order in orders]
+    wider = [i for i, conv in enumerate(convs[1:-1], 1) if conv.out_channels > conv.in_channels]  # pairs may make equal groups
+    plans = [
+        _plan(x, convs, activations, shortcut, place, order, doubled, bool(among))
+        for place, order, doubled in product(places, orders, (None, *wider))
+    ]
     found = [plan for plan in plans if not isinstance(plan, Refusal)]
     if not found:
-        raise next(plan for plan in plans[::-1] if isinstance(plan, Refusal))
+        refusal = plans[-1 - len(wider)]
+        assert isinstance(refusal, Refusal)
+        raise refusal
     term: Expr | Value = Concat()(*among, x) if among else x
     kept: dict[int, Expr] = {}
     for index, (step, own) in enumerate(min(found, key=_weights)):
@@ -73,11 +80,21 @@ class Step(NamedTuple):
 
 
 def _plan(
-    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, order: int, joined: bool
+    x: Value,
+    convs: Sequence[Conv],
+    activations: Sequence[Activation],
+    shortcut: Conv,
+    place: int,
+    order: int,
+    doubled: int | None,
+    joined: bool,
 ) -> Sequence[Step] | Refusal:
-    """The widened layers and activations, with the shortcut in layer `place`; channels in so many groups where they divide."""
+    """The widened layers and activations, with the shortcut in layer `place`; channels in so many groups where they divide.
+
+    `doubled`: an activation that takes two channels also where one would do.
+    """
     try:
-        others, between = zip(*_reserving(x, convs, activations, shortcut, place), strict=True)
+        others, between = zip(*_reserving(x, convs, activations, shortcut, place, doubled), strict=True)
     except Refusal as refusal:
         return refusal
     orders = [1]
@@ -143,7 +160,7 @@ class Reserved:
 
 
 def _reserving(
-    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int
+    x: Value, convs: Sequence[Conv], activations: Sequence[Activation], shortcut: Conv, place: int, doubled: int | None
 ) -> Iterator[tuple[Conv, Passing | None]]:
     """What each layer does to reserved channels, with the shortcut in layer `place`, and how they pass what is behind it."""
     samples = _samples(convs, shortcut, place, x.spatial(len(shortcut.stride)))
@@ -151,13 +168,13 @@ def _reserving(
     inside = (min(least, 0.0), max(most, 0.0))  # of what is skipped; layers pad it with zeros
     held = Reserved(shortcut.in_channels, 0.0, inside)
     for index, (conv, sample, activation) in enumerate(zip(convs, samples, activations, strict=False)):
-        how = passing(activation, held.inside)
+        how = passing(activation, held.inside) if index != doubled else in_pairs(activation)
         if index != place and not how.odd_part:  # they go on as they are
             other = sample if sample.in_channels == held.channels else _repeated(sample, held.channels)
             held = replace(held, channels=other.out_channels)
         else:
             inside = ANYTHING if index == place else inside
-            how = passing(activation, inside)
+            how = how if index == doubled else passing(activation, inside)
             other = recoded(sample, held.pair, how.odd_part > 0)
             both = min(inside[0], -inside[1]), max(inside[1], -inside[0])
             within = image(_mapped(activation), [both]) if how.odd_part else inside

@@ -201,8 +201,8 @@ class Graph:
     ) -> tuple[list[Node], list[Node]]:
         """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
 
-        `made`: as for `build`.  The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which
-        only works where `root`'s output is no output of the graph (its name must not move); None only removes.
+        The outermost operation of an expression inherits `root`'s output value (`made`: as for `build`); a bare value takes over
+        its uses, which only works where `root`'s output is no output of the graph (its name must not move); None only removes.
         """
         added: list[Node] = []
         output = root.output
@@ -225,7 +225,7 @@ class Graph:
     def build(self, term: Expr, near: Value, output: Value | None = None, made: dict[Expr, Value] | None = None) -> list[Node]:
         """Add the operations of an expression, operands first; `output` is the last result, others are named after `near`.
 
-        `made`: the values of expressions that are in the graph already; new ones are added to it.
+        `made`: values of expressions that are in the graph already, and afterwards those of the new ones.
         """
         made = {} if made is None else made
         added = []

@@ -21,7 +21,7 @@ from repcompiler.algebra import broadcast, float64, namespace, pad_axis, regroup
 from repcompiler.composites import Written
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Array, Clip, ClipChannels, Conv, Gated, HardSigmoid, Identity, Mul, Op, Opaque, PRelu, Relu, Sigmoid
-from repcompiler.ranges import Interval
+from repcompiler.ranges import ANYTHING, Interval
 from repcompiler.refusal import refuse
 from repcompiler.widening import taken
 
@@ -131,6 +131,16 @@ def _clip(op: Clip, inside: Interval) -> Passing:
 @passing.register
 def _clip_channels(op: ClipChannels, inside: Interval) -> Passing:
     return Passing(lambda own, reserved: _unbounded(op.minimum, op.maximum, reserved))
+
+
+def in_pairs(op: Activation) -> Passing:
+    """How any x passes in two channels, f(x) - f(-x) = c x, also where one would do; refuses where it does not."""
+    if isinstance(op, PRelu) and op.slope.shape == (1,) and isinstance(op.slope, np.ndarray) and op.slope[0] >= 0:
+        return Passing(lambda own, reserved: op, 1.0 + float(op.slope[0]))
+    how = passing(op, ANYTHING)
+    if not how.odd_part:
+        refuse("one channel passes it, and no two")
+    return how
 
 
 def _unbounded(minimum: Array, maximum: Array, reserved: int) -> ClipChannels:

@@ -77,6 +77,29 @@ def test_anything_passes_in_two_channels_where_f_of_x_less_f_of_minus_x_is_x(rng
     assert weights(graph) == [(6 + 8, 4, 3, 3), (4, 6 + 8, 3, 3)]
 
 
+@pytest.mark.parametrize("activation", [Relu(), PRelu(np.array([0.1]))], ids=lambda op: op.kind)
+def test_pairs_make_groups_of_a_layer_that_makes_more_than_it_reads(rng, activation):
+    """Redmon and Farhadi, YOLOv3, 2018: its blocks end in an activation. One channel each would make the 3x3 layer dense."""
+    first, second = random_conv(rng, 8, 4, 1), same(rng, 4, 8)
+
+    def block(x):
+        x = activation(x)
+        return Add(activation(second(activation(first(x)))), x)
+
+    graph = build(block, x=(None, 8, None, None))
+    check_pass(RULES, graph)
+    assert weights(graph) == [(4 + 8, 8, 1, 1), (8 + 16, 4, 3, 3), (8, 8 + 16, 1, 1)]
+
+
+@pytest.mark.parametrize("slope", [-1.0, -0.5])
+def test_no_pairs_of_a_slope_that_leaves_little_of_x(rng, slope):
+    """abs(x) - abs(-x) is nothing: the digits would cancel."""
+    activation, first, second = PRelu(np.array([slope])), random_conv(rng, 8, 4, 1), same(rng, 4, 8)
+    graph = build(lambda x: Add(activation(second(activation(first(x)))), x), x=(None, 8, None, None))
+    check_pass(RULES, graph)
+    assert weights(graph) == [(4 + 8, 8, 1, 1), (8 + 8, 4 + 8, 3, 3), (8, 2, 1, 1)]
+
+
 @pytest.mark.parametrize(
     ("activation", "widened"),
     [(PRelu(np.array([0.3])), PRelu), (PRelu(np.linspace(-1, 1, 6)), PRelu), (Clip(-0.5, 1.0), ClipChannels)],
