@@ -1,6 +1,6 @@
 from inspect import cleandoc
 
-from repcompiler.ops import Identity, Sum
+from repcompiler.ops import Concat, Identity, Sum
 from repcompiler.passes import PASSES
 from repcompiler.passes.eliminate_identity import eliminate_identity
 from repcompiler.printer import render
@@ -55,3 +55,12 @@ def test_output_name_moves_onto_the_conv_before_its_identity(rng):
           %y = Conv(%x) 4->4 3x3 bias : [?, 4, ?, ?]
           return %y
     """)
+
+
+def test_a_concatenation_of_one_value_is_that_value(rng):
+    """DenseNet's first layer concatenates the one map there is."""
+    graph = build(lambda x: relu(Concat()(random_conv(rng, 4, 4, 3)(x))), x=(None, 4, None, None))
+    check_pass(eliminate_identity, graph, "latency")
+    assert [node.op.kind for node in graph.topological()] == ["Conv", "Relu"]
+    graph = build(lambda x: relu(Concat()(x, x)), x=(None, 4, None, None))
+    assert not check_pass(eliminate_identity, graph, "latency").steps
