@@ -69,7 +69,7 @@ class FxDocument:
         args, kwargs = _arguments(example_inputs)
         original = copy_module(model)
         for inside in (True, False):  # a region inside may lack what its owner does with it: then only the model itself
-            region = trace_model(copy_module(original, original.parameters()), args, kwargs, inside)
+            region = trace_model(original, args, kwargs, inside)
             try:
                 values, specs, shapes = _try_out(region, original, None if example_inputs is None else args, kwargs)
             except Untraceable as error:

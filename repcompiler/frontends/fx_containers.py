@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
+COMPILED_FOR = "compiled for "
+"""How assertions begin that say what the traced model takes: they are not settled, for they hold of the example alone."""
+
 
 class Containers:
     """Containers of proxies, made like those of the example: Python may ask for their type, their length and their keys."""
@@ -26,10 +29,9 @@ class Containers:
         else:
             return arg
         self.made.append((result, _items(result)))
-        if not isinstance(example, dict) and not str(arg.node.target).startswith(
-            "*"
-        ):  # what is traced is said of so many, and would leave out any more
-            says = f"compiled for {len(example)} items in '{arg.node.name}'"
+        is_unpacked = str(arg.node.target).startswith("*")
+        if not isinstance(example, dict) and not is_unpacked:  # what is traced is said of so many, and would leave out any more
+            says = f"{COMPILED_FOR}{len(example)} items in '{arg.node.name}'"
             rest = arg[len(example) :] == type(example)()
             arg.tracer.create_proxy("call_function", torch._assert, (rest, says), {})
         return result

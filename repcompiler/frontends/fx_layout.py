@@ -55,7 +55,7 @@ class Undecided(Exception):
     """It depends on more than shapes."""
 
 
-ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)
+ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub, operator.truediv, operator.mod)
 COMPARISONS: tuple[Callable[..., Any], ...] = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 
 
@@ -92,14 +92,18 @@ def decide(term: Any, extents: Callable[[fx.Node], Extents | None]) -> Any:
 
 
 def _item(shape: Any, index: Any) -> Any:
-    if not isinstance(shape, tuple) or type(index) is not int or not -len(shape) <= index < len(shape):
+    bounds = (index.start, index.stop, index.step) if isinstance(index, slice) else (index,)
+    if not isinstance(shape, tuple) or any(type(bound) not in (int, type(None)) for bound in bounds) or index is None:
         raise Undecided
-    return shape[index]
+    try:
+        return shape[index]
+    except IndexError as error:
+        raise Undecided from error
 
 
 def _known(value: Any) -> Any:
     """Numbers that hold at every size, alone or in a shape."""
-    if any(type(item) is not int for item in (value if isinstance(value, tuple) else (value,))):
+    if any(type(item) not in (int, float) for item in (value if isinstance(value, tuple) else (value,))):
         raise Undecided
     return value
 

@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from repcompiler.frontends.fx_trace import IN_PLACE_OPERATORS, is_builtin
+from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS
+from repcompiler.frontends.fx_trace import is_builtin
 
 # fmt: off
 VIEWS = frozenset((

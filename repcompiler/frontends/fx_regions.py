@@ -16,24 +16,26 @@ from typing import Any
 from torch import fx, nn
 
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, is_builtin, plain_data, regions, trace_region
+from repcompiler.frontends.fx_questions import Questions
+from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, copy_module, is_builtin, plain_data, regions, trace_region
 
 
-def trace_model(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True) -> fx.GraphModule:
-    """The model as a region, with regions inside what cannot be traced if `inside`.  `module` is used up: give a copy.
+def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True) -> fx.GraphModule:
+    """A model as a region that shares its parameters, with regions inside what cannot be traced if `inside`.
 
     Parameters of its forward that have a default and no example keep that default.  Where the model's own forward cannot be
     traced, the region calls it as its one leaf, named `model`.
     Raises ModelError where nothing in it can be traced.
     """
+    module = copy_module(model, model.parameters())
     if isinstance(module, fx.GraphModule):
         return _open_leaves(module, {}) if inside else module
     signature = inspect.signature(module.forward)
     try:
-        given = signature.bind_partial(*args, **kwargs).arguments
+        bound = signature.bind_partial(*args, **kwargs)
     except TypeError as error:
         raise ModelError(f"the example inputs do not fit the model's forward: {error}") from error
-    fixed: dict[str, Any] = {}
+    given, fixed = bound.arguments, dict[str, Any]()
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL and name not in given:
             fixed[f"*{name}"] = ()
@@ -42,7 +44,7 @@ def trace_model(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
         elif type(parameter.default) in (bool, int, float, str, type(None)) and name not in given:
             fixed[name] = parameter.default
     try:
-        region = trace_region(module, fixed, given)
+        region = trace_region(module, fixed, given, Questions(model, bound))
     except Untraceable as reason:
         region = _call_only(module, signature, given)
         if inside and len(regions(_open_leaves(region, {}))) == 1:

@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
+from repcompiler.frontends.fx_containers import COMPILED_FOR
 from repcompiler.frontends.fx_layout import COMPARISONS, Undecided, decide
 from repcompiler.frontends.fx_lift import lift
 from repcompiler.frontends.fx_memory import is_private_write, written_by
@@ -36,7 +37,7 @@ def settle(model: fx.GraphModule) -> None:
 def settle_assertions(region: fx.GraphModule, shapes: Mapping[fx.Node, Shape | None]) -> None:
     """Erase assertions that hold at every size, and whatever reads an attribute for nobody."""
     for node in list(region.graph.nodes):
-        if node.target is torch._assert and _holds(node.args[0], shapes):
+        if node.target is torch._assert and not _says_what_is_taken(node) and _holds(node.args[0], shapes):
             region.graph.erase_node(node)
     for node in reversed(region.graph.nodes):
         if not node.users and (node.target in (getattr, *COMPARISONS) or node.target in ("dim", "size")):
@@ -61,6 +62,10 @@ def settle_writes(region: fx.GraphModule) -> None:
         if written and all(is_private_write(node, value, modules) for value in written):
             node.target = FUNCTIONAL[node.target]
     forget_tracer(region)
+
+
+def _says_what_is_taken(node: fx.Node) -> bool:
+    return str(node.args[1] if len(node.args) > 1 else "").startswith(COMPILED_FOR)
 
 
 def _holds(condition: Any, shapes: Mapping[fx.Node, Shape | None]) -> bool:

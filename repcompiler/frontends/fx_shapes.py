@@ -6,6 +6,8 @@ A model that takes none of the larger sizes has fixed it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import fx
 
@@ -58,13 +60,12 @@ def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: 
     typical = only_shapes(seen)
     tensors = tensors_of(model, values)
     changed = tensors
-    for batch, image in ATTEMPTS:
-        larger = {name: _enlarge(tensor, batch, image) for name, tensor in tensors.items()}
+    for enlarged in larger([*tensors.values()]):
         try:
-            _, more = program.observe(replace_tensors(values, iter(larger.values())))
+            _, more = program.observe(replace_tensors(values, iter(enlarged)))
         except Exception:  # not a size it can take: whatever it raises
             continue
-        changed = larger
+        changed = dict(zip(tensors, enlarged, strict=True))
         for key, found in more.items():
             seen.setdefault(key, Seen()).add(found)
         break
@@ -78,6 +79,12 @@ def learn_shapes(model: fx.GraphModule, program: Program, values: Values, seen: 
                     node.meta[TYPICAL] = typical.get((path, node.name))
     symbols: dict[str, int] = {}
     return [_spec(name, tensor, changed[name], symbols) for name, tensor in tensors.items()]
+
+
+def larger(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Larger tensors in the place of those that a model takes: of sizes that it may take, too, the likeliest first."""
+    for batch, image in ATTEMPTS:
+        yield [_enlarge(tensor, batch, image) for tensor in tensors]
 
 
 def _enlarge(tensor: torch.Tensor, batch: int, image: int) -> torch.Tensor:

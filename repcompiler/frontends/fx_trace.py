@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -24,7 +25,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_containers import Containers, parts_of
+from repcompiler.frontends.fx_containers import Containers
+from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, asked_for_types
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
@@ -40,11 +42,6 @@ HOOKS = (
     "_backward_pre_hooks",
 )
 WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
-
-IN_PLACE_OPERATORS = tuple(
-    getattr(operator, name)
-    for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "setitem")
-)
 
 
 def torch_type(module: nn.Module) -> type[nn.Module]:
@@ -125,23 +122,26 @@ class Deterministic(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class InPlaceProxy(fx.Proxy):
-    """Records `x += y` and `x[i] = y` as the writes they are: torch.fx makes a sum of the first and refuses the second.
+class Unanswered:
+    """What Python asks of values while they are traced: nothing is known of them."""
 
-    Lists of parts, as `list(x.chunk(2, 1))`, have as many items as are asked for.
-    """
+    running = False
+    """Whether modules compute right now, in order to answer, and are not traced."""
 
-    def __len__(self) -> int:
-        count = parts_of(self.node)
-        return super().__len__() if count is None else count
+    def answer(self, node: fx.Node) -> Any:
+        """The number, truth value or shape that `node` is at every size.  Raises TraceError where it depends on the input."""
+        raise TraceError(f"it decides in Python by {node.name}, which depends on the input")
 
+    def length(self, node: fx.Node) -> int:
+        """How many items a shape has at every size.  Raises TraceError."""
+        return len(self.answer(node))
 
-def _record(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *args: self.tracer.create_proxy("call_function", function, (self, *args), {})
+    def kind(self, node: fx.Node) -> type:
+        """What Python takes `node` for.  Raises TraceError."""
+        raise TraceError(f"the type of {node.name} is not known")
 
-
-for _function in IN_PLACE_OPERATORS:
-    setattr(InPlaceProxy, f"__{_function.__name__}__", _record(_function))
+    def guard(self, graph: fx.Graph, inputs: Iterable[fx.Node]) -> None:
+        """Assert of the inputs what the answers followed from; `inputs` were taken out of containers."""
 
 
 class RegionTracer(fx.Tracer):
@@ -151,18 +151,25 @@ class RegionTracer(fx.Tracer):
     forward writes into them is not lost.
     """
 
-    def __init__(self, fixed: Mapping[str, Any] | None = None, examples: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        fixed: Mapping[str, Any] | None = None,
+        examples: Mapping[str, Any] | None = None,
+        questions: Unanswered | None = None,
+    ) -> None:
         super().__init__()
-        self.fixed, self.examples = fixed or {}, examples or {}
+        self.fixed, self.examples, self.questions = fixed or {}, examples or {}, questions or Unanswered()
         self.containers = Containers()
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return InPlaceProxy(node, self)
+        return RegionProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not computes_weights(m) if is_builtin(m) else has_hooks(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self.questions.running:
+            return forward(*args, **kwargs)
         path, known, stack = self.path_of_module(m), len(self.graph.nodes), dict(self.module_stack)
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -182,6 +189,8 @@ class RegionTracer(fx.Tracer):
         return {id(tensor): (name, tensor) for name, tensor in named}
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self.questions.running:
+            return attr_val
         if not isinstance(attr_val, torch.Tensor) or id(attr_val) not in self.paths:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
         name, _ = self.paths[id(attr_val)]
@@ -190,6 +199,8 @@ class RegionTracer(fx.Tracer):
         return parameter_proxy_cache[name]
 
     def create_arg(self, a: Any) -> Any:
+        if isinstance(a, fx.Proxy):
+            return a.node
         if isinstance(a, torch.Tensor) and id(a) in self.paths:
             return self.create_node("get_attr", self.paths[id(a)][0], (), {})
         return super().create_arg(a)
@@ -206,8 +217,18 @@ class RegionTracer(fx.Tracer):
 
     def iter(self, obj: Any) -> Iterator[Any]:
         """Over the parts of a split, where the call says how many there are."""
-        count = parts_of(obj.node)
-        return super().iter(obj) if count is None else iter([obj[index] for index in range(count)])
+        return iter([obj[index] for index in range(len(obj))])
+
+    def truth(self, obj: fx.Proxy, needed: bool | None) -> bool:
+        """Of what Python decides by; what an assertion needs is recorded where it depends on the input."""
+        try:
+            return bool(self.questions.answer(obj.node))
+        except TraceError:
+            if needed is None:
+                raise
+            condition = obj if needed else self.create_proxy("call_function", operator.not_, (obj,), {})
+            self.create_proxy("call_function", torch._assert, (condition, "an assertion of the model does not hold"), {})
+            return needed
 
 
 class Untraceable(Exception):
@@ -215,22 +236,30 @@ class Untraceable(Exception):
 
 
 def trace_region(
-    module: nn.Module, fixed: Mapping[str, Any] | None = None, examples: Mapping[str, Any] | None = None
+    module: nn.Module,
+    fixed: Mapping[str, Any] | None = None,
+    examples: Mapping[str, Any] | None = None,
+    questions: Unanswered | None = None,
 ) -> fx.GraphModule:
     """One module as a region.  What cannot be traced in it is called; raises Untraceable where its own forward cannot be.
 
-    Containers among the `examples` of its arguments say how many and which items each has.
+    Containers among the `examples` of its arguments say how many and which items each has; `questions` answers Python's.
     """
     if has_hooks(module):
         raise Untraceable("it has hooks, which only calling it runs")
     if "forward" in vars(module):
         raise Untraceable("its forward was replaced on the object")
-    tracer = RegionTracer(fixed, examples)
+    known = {*vars(module)}
+    tracer = RegionTracer(fixed, examples, questions)
     try:
-        with _restoring(module), Deterministic():
+        with _restoring(module), asked_for_types(module), Deterministic():
             graph = tracer.trace(module)
             if tracer.containers.settle():
                 raise Untraceable("it writes into a container that it is given")
+            tracer.questions.guard(graph, tracer.containers.taken)
+            embedded = {name: value for name, value in vars(module).items() if name not in known}
+        with _restoring(module):
+            vars(module).update(embedded)
             region = fx.GraphModule(module, graph, type(module).__name__)
     except Exception as error:
         raise Untraceable(_reason(error)) from error

@@ -1,0 +1,150 @@
+"""What a forward asks in Python: answered where the answer is the same at every size."""
+
+import pytest
+import torch
+from torch import nn
+
+import repcompiler
+
+
+def pair(k=3):
+    return nn.Sequential(nn.Conv2d(4, 4, k, padding=k // 2, bias=False), nn.BatchNorm2d(4))
+
+
+class Asks(nn.Module):
+    """RepVGG without its activation, behind a question."""
+
+    def __init__(self, ask):
+        super().__init__()
+        self.wide, self.narrow, self.ask, self.channels = pair(3), pair(1), ask, 4
+
+    def forward(self, x):
+        x = self.ask(self, x)
+        return self.wide(x) + self.narrow(x)
+
+
+def unpacked(m, x):
+    _, channels, *extents = x.shape
+    return x if channels == 4 and len(extents) == 2 else -x
+
+
+def with_batch(m, x):
+    return x.unsqueeze(0) if x.dim() == 3 else x
+
+
+def grey(m, x):
+    return x.repeat(1, 4, 1, 1) if x.shape[1] == 1 else x
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        with_batch,
+        grey,
+        unpacked,
+        lambda m, x: x if x.ndim == 4 and len(x.shape) == 4 else -x,
+        lambda m, x: x if x.size(1) == m.channels and x.shape[-3] != 5 else -x,
+        lambda m, x: x if int(x.shape[1] * 0.5) == 2 else -x,
+        lambda m, x: sum(x[:, :1] for _ in range(x.shape[1] - 4)) + x,
+        lambda m, x: x if all(size is not None for size in x.size()[1:]) else -x,
+    ],
+)
+def test_ranks_and_channels_are_known_at_every_size(ask, exactly):
+    model, _ = exactly(Asks(ask))
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
+
+
+@pytest.mark.parametrize(("ask", "other"), [(with_batch, (4, 9, 10)), (grey, (2, 1, 9, 10))])
+def test_inputs_for_which_it_may_be_answered_otherwise_are_refused(ask, other, exactly):
+    model, _ = exactly(Asks(ask))
+    for result in (model, repcompiler.compile(model, torch.randn(2, 4, 9, 10).double())):
+        with pytest.raises(AssertionError, match="compiled for 'x' of 4"):
+            result(torch.randn(other).double())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m, x: x if x.shape[2] > 8 else -x,
+        lambda m, x: x if x.shape[0] == 2 else -x,
+        lambda m, x: x if len(x) == 2 else -x,
+        lambda m, x: x if x.size(2) % 2 else -x,
+        lambda m, x: x if x.mean() > 0 else -x,
+        lambda m, x: x if x.dtype == torch.float64 else -x,
+        lambda m, x: sum(x[:, :, i : i + 1] for i in range(x.shape[2])) + x,
+    ],
+)
+def test_what_depends_on_the_input_is_not_answered(ask, exactly, calls):
+    assert calls(exactly(Asks(ask))[0]) == "Asks Conv2d Conv2d"
+
+
+def listed(m, x):
+    values = [x] if isinstance(x, torch.Tensor) else x
+    return values[0] if not isinstance(x, (list, tuple)) else None
+
+
+@pytest.mark.parametrize("example", [True, False])
+def test_python_takes_a_tensor_for_one(plain, example):
+    assert plain(Asks(listed), example=example) == "Conv2d"
+
+
+def test_types_that_are_not_known_are_not_guessed(plain):
+    class Undecided(nn.Module):
+        """What is inside it is called with nobody knows what."""
+
+        def __init__(self):
+            super().__init__()
+            self.inside = Asks(listed)
+
+        def forward(self, x):
+            return self.inside(x) if x.sum() > 0 else self.inside(-x)
+
+    assert plain(nn.Sequential(Undecided())) == "Undecided Conv2d Conv2d"
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_model_that_takes_one_size_answers_for_that_size(axis, exactly):
+    def fixed(m, x):
+        if x.shape[axis] != m.extent:
+            raise ValueError("another size")
+        return x
+
+    block = Asks(fixed)
+    block.extent = 6
+    shape = (6, 4, 6, 5)
+    model, _ = exactly(block, shape=shape) if axis else (repcompiler.compile(block.eval(), torch.randn(shape)), None)
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
+    with pytest.raises(AssertionError, match="compiled for 'x'"):
+        model(torch.randn(3, 4, 3, 5).to(next(model.parameters())))
+
+
+def test_what_is_asked_of_a_block_inside_is_asserted_of_the_input(exactly):
+    model, _ = exactly(nn.Sequential(pair(), nn.ReLU(), Asks(with_batch)))
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 2
+    with pytest.raises(AssertionError, match="compiled for 'input_1' of 4 axes"):
+        model(torch.randn(4, 9, 10).double())
+
+
+def test_answering_changes_nothing_in_the_model(exactly):
+    class Counts(Asks):
+        def __init__(self):
+            super().__init__(with_batch)
+            self.register_buffer("runs", torch.zeros(1))
+            self.seen = []
+
+        def forward(self, x):
+            y = super().forward(x)
+            if y.dim() == 4:
+                self.runs += 1
+                self.seen.append(1)
+            return y
+
+    model, _ = exactly(Counts())
+    assert model.runs.item() == 4
+    assert not hasattr(model, "seen")
+
+
+def test_the_answered_model_is_exported(tmp_path):
+    repcompiler.export(Asks(grey).eval(), tmp_path / "plain.onnx", torch.randn(1, 4, 9, 10))
+    onnx = pytest.importorskip("onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "plain.onnx").graph.node] == ["Conv"]
