@@ -38,6 +38,7 @@ from repcompiler.passes.merge_parallel_conv_transposes import merge_parallel_con
 from repcompiler.passes.merge_pointwise_after_conv_transpose import merge_pointwise_after_conv_transpose
 from repcompiler.passes.merge_pointwise_before_conv_transpose import merge_pointwise_before_conv_transpose
 from repcompiler.passes.merge_pointwise_into_concatenated import merge_pointwise_into_concatenated
+from repcompiler.passes.merge_pointwise_through_depth_to_space import merge_pointwise_through_depth_to_space
 from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
@@ -97,6 +98,7 @@ PASSES: tuple[Pass, ...] = (
     drop_dead_channels,
     merge_sequential_convs,
     merge_space_to_depth_into_conv,
+    merge_pointwise_through_depth_to_space,
     merge_parallel_branches,
     merge_branch_with_one_that_stays,
     merge_concatenated_branches,

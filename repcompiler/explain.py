@@ -20,7 +20,7 @@ from repcompiler.refusal import Declined, Remaining, listed
 WEIGHTED = (ops.Conv, ops.ConvTranspose, ops.Linear)
 AFFINE, MOVES = (ops.BatchNorm, ops.Scale), (ops.Reshape, ops.Transpose)
 JOINS = (ops.Sum, ops.Concat)
-WINDOWS = (ops.AvgPool, ops.Pad, ops.PadChannels, ops.Frame, ops.Subsample, ops.SpaceToDepth, ops.Resize)
+WINDOWS = (ops.AvgPool, ops.Pad, ops.PadChannels, ops.Frame, ops.Subsample, ops.SpaceToDepth, ops.DepthToSpace, ops.Resize)
 LINEAR = (*WEIGHTED, *AFFINE, *JOINS, *WINDOWS, ops.DynamicConv, ops.Select, ops.Identity)
 GROUNDS = ("exactness", "cost", "fan-out")
 QUOTED = re.compile("'([^']*)'")

@@ -201,8 +201,8 @@ class Graph:
     ) -> tuple[list[Node], list[Node]]:
         """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
 
-        The outermost operation of an expression inherits `root`'s output value (`made`: as for `build`); a bare value takes over
-        its uses, which only works where `root`'s output is no output of the graph (its name must not move); None only removes.
+        The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which only
+        works where `root`'s output is no output of the graph (its name must not move); None only removes.  `made`: for `build`.
         """
         added: list[Node] = []
         output = root.output

@@ -27,6 +27,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     Frame,
     Gated,
     GlobalAvgPool,
@@ -50,7 +51,7 @@ from repcompiler.ops import (
 
 NDArray = np.ndarray[Any, Any]
 
-MOVES = (Identity, Pad, Select, Reshape, Transpose, Subsample, Concat, Stack, Take, SpaceToDepth)
+MOVES = (Identity, Pad, Select, Reshape, Transpose, Subsample, Concat, Stack, Take, SpaceToDepth, DepthToSpace)
 """What only puts numbers elsewhere, and zeros beside them."""
 AFFINE = (*MOVES, AvgPool, BatchNorm, Constant, Conv, ConvTranspose, Frame, GlobalAvgPool, Linear, Scale, Sum)
 

@@ -20,6 +20,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     DynamicConv,
     Frame,
     GlobalAvgPool,
@@ -224,6 +225,16 @@ def _space_to_depth(op: SpaceToDepth, x: NDArray) -> NDArray:
     parts = np.stack([_at(x, [slice(start, None, op.block) for start in phase]) for phase in phases], axis=1)
     parts = np.swapaxes(parts, 1, 2) if op.mode == "CRD" else parts
     return parts.reshape(x.shape[0], -1, *parts.shape[3:])
+
+
+@meaning.register
+def _depth_to_space(op: DepthToSpace, x: NDArray) -> NDArray:
+    spatial = x.shape[2:]
+    grid = (op.block,) * len(spatial)
+    split = x.reshape(x.shape[0], *((-1, *grid) if op.mode == "CRD" else (*grid, -1)), *spatial)
+    split = split if op.mode == "CRD" else np.moveaxis(split, len(grid) + 1, 1)
+    order = [axis for pair in zip(range(2 + len(grid), split.ndim), range(2, 2 + len(grid)), strict=True) for axis in pair]
+    return split.transpose(0, 1, *order).reshape(x.shape[0], -1, *(n * op.block for n in spatial))
 
 
 @meaning.register

@@ -21,6 +21,7 @@ from repcompiler.ops import (
     Clip,
     Concat,
     Conv,
+    DepthToSpace,
     Frame,
     GlobalAvgPool,
     HardSigmoid,
@@ -78,6 +79,7 @@ def image(op: Op, operands: Sequence[Interval]) -> Interval:
 @image.register(Select)
 @image.register(Subsample)
 @image.register(SpaceToDepth)
+@image.register(DepthToSpace)
 @image.register(MaxPool)
 @image.register(GlobalAvgPool)
 @image.register(Resize)

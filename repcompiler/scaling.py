@@ -18,6 +18,7 @@ from repcompiler.ir import Expr, Shape, Value
 from repcompiler.ops import (
     Affine,
     AvgPool,
+    DepthToSpace,
     GlobalAvgPool,
     Identity,
     MaxPool,
@@ -29,6 +30,7 @@ from repcompiler.ops import (
     Resize,
     Scale,
     Select,
+    SpaceToDepth,
     Subsample,
     Transpose,
 )
@@ -37,7 +39,10 @@ from repcompiler.refusal import refuse
 
 Term = Expr | Value
 
-ONE_TO_ONE = (Identity, Relu, PRelu, MaxPool, Resize, Subsample, AvgPool, GlobalAvgPool, Pad, Select, Reshape, Transpose)
+BLOCKS = (SpaceToDepth, DepthToSpace)
+POOLS = (MaxPool, AvgPool, GlobalAvgPool)
+
+ONE_TO_ONE = (Identity, Relu, PRelu, *POOLS, Resize, Subsample, Pad, *BLOCKS, Select, Reshape, Transpose)
 """Operations on one value that let a scale through."""
 
 UNIT = Scale(np.ones(1), np.zeros(1))
@@ -153,3 +158,26 @@ def reshape_scale(scale: Scale, axis: int, op: Reshape, shape: Shape | None, bac
     index = [number // (step // finer) % extent for number in range(size)]
     t, s = affine(scale, extent)
     return Scale(t[index], s[index], other)
+
+
+def scale_of_places(scale: Scale, op: SpaceToDepth | DepthToSpace, term: Term) -> Scale:
+    """The scale of the channels of `term`, an image, as one of the pixels of its blocks as channels."""
+    channels, area = channels_of(term), _area(op, term)
+    index = [place // area if op.mode == "CRD" else place % channels for place in range(channels * area)]
+    t, s = affine(scale, channels)
+    return Scale(t[index], s[index])
+
+
+def scale_of_image(scale: Scale, op: SpaceToDepth | DepthToSpace, term: Term) -> Scale:
+    """The scale of the channels of `term`, the pixels of blocks, as one of the image; refuses where places differ in it."""
+    channels, area = channels_of(term), _area(op, term)
+    t, s = (vector.reshape((-1, area) if op.mode == "CRD" else (area, -1)) for vector in affine(scale, channels))
+    axis = 1 if op.mode == "CRD" else 0
+    if not isinstance(t, np.ndarray) or any((vector != vector.take([0], axis)).any() for vector in (t, s)):
+        refuse("the pixels of one channel are scaled differently")
+    return Scale(t.take(0, axis), s.take(0, axis))
+
+
+def _area(op: SpaceToDepth | DepthToSpace, term: Term) -> int:
+    """Pixels of a block."""
+    return int(op.block ** (len(shape_of(term) or (None,) * 4) - 2))

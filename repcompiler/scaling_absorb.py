@@ -18,17 +18,19 @@ from repcompiler.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     Linear,
     LinearOp,
     Op,
     Reshape,
     Scale,
     Select,
+    SpaceToDepth,
     Sum,
     Transpose,
 )
 from repcompiler.refusal import refuse
-from repcompiler.scaling import Term, as_scale, axis_of, channels_of, passes, reshape_scale
+from repcompiler.scaling import Term, as_scale, axis_of, channels_of, passes, reshape_scale, scale_of_image, scale_of_places
 
 
 def absorb(term: Term, scale: Scale) -> Expr:
@@ -112,3 +114,13 @@ def _into_reshape(op: Reshape, term: Expr, scale: Scale, axis: int | None) -> Ex
 def _into_transpose(op: Transpose, term: Expr, scale: Scale, axis: int | None) -> Expr:
     inner = scale if axis is None else replace(scale, axis=op.perm[axis % len(op.perm)])
     return op(absorb(term.operands[0], inner))
+
+
+@_absorbed.register(SpaceToDepth)
+@_absorbed.register(DepthToSpace)
+def _into_blocks(op: SpaceToDepth | DepthToSpace, term: Expr, scale: Scale, axis: int | None) -> Expr:
+    if axis not in (None, 1):
+        refuse(f"a scale of another axis than the channels does not pass {op.kind}")
+    if axis is not None:
+        scale = (scale_of_image if isinstance(op, SpaceToDepth) else scale_of_places)(scale, op, term)
+    return op(absorb(term.operands[0], scale))

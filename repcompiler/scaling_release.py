@@ -12,9 +12,19 @@ from functools import singledispatch
 from repcompiler.algebra import affine, namespace
 from repcompiler.cost import shape_of
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Affine, Array, BatchNorm, Concat, Op, Reshape, Scale, Select, Transpose
+from repcompiler.ops import Affine, Array, BatchNorm, Concat, DepthToSpace, Op, Reshape, Scale, Select, SpaceToDepth, Transpose
 from repcompiler.refusal import refuse
-from repcompiler.scaling import UNIT, Term, as_scale, axis_of, channels_of, passes, reshape_scale
+from repcompiler.scaling import (
+    UNIT,
+    Term,
+    as_scale,
+    axis_of,
+    channels_of,
+    passes,
+    reshape_scale,
+    scale_of_image,
+    scale_of_places,
+)
 
 
 def release(term: Term) -> tuple[Term, Scale]:
@@ -70,3 +80,15 @@ def _out_of_transpose(op: Transpose, term: Expr) -> tuple[Term, Scale]:
     rest, scale = release(term.operands[0])
     axis = axis_of(scale, rest)
     return op(rest), scale if axis is None else replace(scale, axis=op.perm.index(axis % len(op.perm)))
+
+
+@_released.register(SpaceToDepth)
+@_released.register(DepthToSpace)
+def _out_of_blocks(op: SpaceToDepth | DepthToSpace, term: Expr) -> tuple[Term, Scale]:
+    rest, scale = release(term.operands[0])
+    axis = axis_of(scale, rest)
+    if axis not in (None, 1):
+        refuse(f"a scale of another axis than the channels does not pass {op.kind}")
+    if axis is not None:
+        scale = (scale_of_places if isinstance(op, SpaceToDepth) else scale_of_image)(scale, op, rest)
+    return op(rest), scale

@@ -34,6 +34,8 @@ CASES = {
         random_conv_transpose(rng, 4, 6, 3, stride=2, padding=((0, 1), (2, 0)), output_padding=(1, 0)),
         [IMAGE],
     ),
+    "DepthToSpace": (ops.DepthToSpace(2, "DCR"), [(2, 8, 3, 5)]),
+    "DepthToSpace, all pixels of one channel": (ops.DepthToSpace(2, "CRD"), [(2, 8, 3, 5)]),
     "DynamicConv": (DYNAMIC, [IMAGE, (6, 2, 3, 2)]),
     "Frame": (ops.Frame(((1, 0), (2, 1)), rng.normal(size=4)), [IMAGE]),
     "Gated, SiLU": (ops.Gated("silu"), [IMAGE]),

@@ -6,6 +6,7 @@ from repcompiler.ops import (
     BatchNorm,
     Constant,
     Conv,
+    DepthToSpace,
     DynamicConv,
     MaxPool,
     Opaque,
@@ -43,6 +44,9 @@ SHAPES = [
     (SpaceToDepth(2, "CRD"), ("n", 3, 8, "w"), ("n", 12, 4, None)),
     (SpaceToDepth(2, "DCR"), ("n", None, 8, 6), ("n", None, 4, 3)),
     (SpaceToDepth(2, "DCR"), None, None),
+    (DepthToSpace(2, "CRD"), ("n", 12, 4, "w"), ("n", 3, 8, None)),
+    (DepthToSpace(3, "DCR"), ("n", None, 4, 3), ("n", None, 12, 9)),
+    (DepthToSpace(2, "DCR"), None, None),
     (Constant(np.zeros((2, 3))), None, (2, 3)),
     (relu, (1, 2), None),
 ]

@@ -12,6 +12,7 @@ from repcompiler.ops import (
     AvgPool,
     Concat,
     Conv,
+    DepthToSpace,
     GlobalAvgPool,
     Identity,
     Linear,
@@ -24,6 +25,7 @@ from repcompiler.ops import (
     Scale,
     Select,
     Sigmoid,
+    SpaceToDepth,
     Subsample,
     Sum,
     Transpose,
@@ -181,6 +183,30 @@ def test_tokens_and_images_of_a_scaled_linear_map(seed):
         after = build(lambda x, term=term: _onto(absorb(term, by_last), before.inputs[0], x), x=shape)  # noqa: B023
         assert_equivalent(before, after)
         assert {type(node.op) for node in after.nodes} <= {Conv, Linear, Reshape, Transpose}
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+@pytest.mark.parametrize("spatial", [1, 2])
+def test_a_scale_of_channels_is_one_of_their_pixels_as_channels(mode, spatial):
+    rng = np.random.default_rng(0)
+    area, extents = 2**spatial, (6, 4)[:spatial]
+    conv, scale, apart = random_conv(rng, 5, 3 * area, (1,) * spatial), random_scale(rng, 3), random_scale(rng, 3 * area)
+    blocks, pixels = SpaceToDepth(2, mode), DepthToSpace(2, mode)
+    before = build(lambda x: scale(pixels(conv(x))), x=(2, 5, *extents))
+    (x,) = before.inputs
+    after = build(lambda y: _onto(absorb(pixels(conv(x)), scale), x, y), x=(2, 5, *extents))
+    assert_equivalent(before, after)
+    assert [type(node.op) for node in after.topological()] == [Conv, DepthToSpace]
+    with pytest.raises(Refusal, match="the pixels of one channel are scaled differently"):
+        release(pixels(apart(conv(x))))
+    forth = build(lambda x: blocks(scale(x)), x=(2, 3, *extents))
+    (x,) = forth.inputs
+    rest, moved = release(blocks(scale(x)))
+    assert_equivalent(forth, build(lambda y: moved(_onto(rest, x, y)), x=(2, 3, *extents)))
+    with pytest.raises(Refusal, match="the pixels of one channel are scaled differently"):
+        absorb(blocks(scale(x)), apart)
+    back = build(lambda y: moved(blocks(scale(y))), x=(2, 3, *extents))
+    assert_equivalent(back, build(lambda y: _onto(absorb(blocks(scale(x)), moved), x, y), x=(2, 3, *extents)))
 
 
 @st.composite

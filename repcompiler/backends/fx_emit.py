@@ -23,6 +23,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     DynamicConv,
     Frame,
     Gated,
@@ -152,6 +153,10 @@ class Emit(Writer):
                     return blocks
                 channels = self.graph.call_method("size", (x[0], 1))
                 return self.graph.call_function(F.channel_shuffle, (blocks, channels))
+            case DepthToSpace():
+                dcr = op.mode == "DCR"
+                blocks = self.graph.call_function(F.channel_shuffle, (x[0], op.block**2)) if dcr else x[0]
+                return self.graph.call_function(F.pixel_shuffle, (blocks, op.block))
             case Concat():
                 return self.graph.call_function(torch.cat, (list(x), 1))
             case Select():

@@ -19,6 +19,7 @@ from repcompiler.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     DynamicConv,
     Frame,
     Gated,
@@ -68,6 +69,7 @@ class Emit(Activations):
             Constant: self._constant,
             Conv: self._conv,
             ConvTranspose: self._conv_transpose,
+            DepthToSpace: self._depth_to_space,
             DynamicConv: self._dynamic_conv,
             Frame: self._frame,
             GlobalAvgPool: self._mean,
@@ -222,6 +224,10 @@ class Emit(Activations):
         if len(op.target) == 2 and op.target[0] == 0:
             return self._node("Flatten", x, axis=1)
         return self._node("Reshape", x, self.initializer(".shape", np.array(op.target, np.int64), INT64))
+
+    def _depth_to_space(self, op: DepthToSpace, x: onnx_ir.Value) -> onnx_ir.Value:
+        mode = {} if op.mode == "DCR" else {"mode": op.mode}  # which operator sets before 11 have not
+        return self._node("DepthToSpace", x, blocksize=op.block, **mode)
 
     def _resize(self, op: Resize, x: onnx_ir.Value) -> onnx_ir.Value:
         assert op.scales, "the ONNX frontend lifts no sizes"

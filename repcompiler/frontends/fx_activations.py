@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
-from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
@@ -60,10 +60,10 @@ def _gelu(approximate: Any) -> Gated:
     return Gated({"none": "gelu", "tanh": "gelu_tanh"}[approximate])
 
 
-def _blocks(factor: Any) -> SpaceToDepth:
+def _blocks(kind: type[SpaceToDepth | DepthToSpace], factor: Any) -> SpaceToDepth | DepthToSpace:
     if type(factor) is not int:
         raise Unliftable
-    return SpaceToDepth(factor, "CRD")
+    return kind(factor, "CRD")
 
 
 def _upsample(m: Any) -> Resize:
@@ -83,7 +83,8 @@ MODULES: Readers = {
     nn.Hardswish: (lambda m: Gated("hardswish"), None),
     nn.Tanh: (lambda m: Odd("tanh"), None),
     nn.PReLU: (lambda m: PRelu(floating(m.weight)), None),
-    nn.PixelUnshuffle: (lambda m: _blocks(m.downscale_factor), 4),
+    nn.PixelUnshuffle: (lambda m: _blocks(SpaceToDepth, m.downscale_factor), 4),
+    nn.PixelShuffle: (lambda m: _blocks(DepthToSpace, m.upscale_factor), 4),
     nn.Upsample: (_upsample, None),
     nn.UpsamplingNearest2d: (_upsample, 4),
     nn.UpsamplingBilinear2d: (_upsample, 4),
@@ -153,7 +154,11 @@ def _prelu(c: Context, x: Any, weight: Any) -> Lifted:
 
 
 def _pixel_unshuffle(c: Context, x: Any, downscale_factor: Any) -> Lifted:
-    return _blocks(downscale_factor), (_image(c, x, 4),)
+    return _blocks(SpaceToDepth, downscale_factor), (_image(c, x, 4),)
+
+
+def _pixel_shuffle(c: Context, x: Any, upscale_factor: Any) -> Lifted:
+    return _blocks(DepthToSpace, upscale_factor), (_image(c, x, 4),)
 
 
 def _interpolate(
@@ -213,6 +218,7 @@ ATEN: Mapping[str, Entry] = {
     **dict.fromkeys(("hardswish", "hardswish_"), _hardswish),
     "gelu": _gaussian,
     "pixel_unshuffle": _pixel_unshuffle,
+    "pixel_shuffle": _pixel_shuffle,
     **{f"upsample_nearest{axes}d": _upsample_nearest for axes in (1, 2, 3)},
     **{f"_upsample_nearest_exact{axes}d": _upsample_exact for axes in (1, 2, 3)},
     **{f"upsample_{mode}": _upsample_linear for mode in ("linear1d", "bilinear2d", "trilinear3d")},
@@ -223,6 +229,7 @@ FUNCTIONS: Mapping[Any, Entry] = {
     **{getattr(torch, name): entry for name, entry in ACTIVATIONS.items() if hasattr(torch, name)},
     **{getattr(F, name): entry for name, entry in ATEN.items() if hasattr(F, name) and "upsample" not in name},
     torch.pixel_unshuffle: _pixel_unshuffle,
+    torch.pixel_shuffle: _pixel_shuffle,
     F.interpolate: _interpolate,
 }
 """Functions by identity."""

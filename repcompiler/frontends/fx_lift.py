@@ -31,6 +31,7 @@ from repcompiler.ir import Graph, Shape, Value
 from repcompiler.ops import (
     ACTIVATIONS,
     Array,
+    DepthToSpace,
     GlobalAvgPool,
     Identity,
     MaxPool,
@@ -49,7 +50,7 @@ LINEAR = re.compile(r"(conv|conv_?transpose|(sync)?batch_?norm|avg_?pool|\w*pad)
 
 READERS: Readers = {**MODULES, **fx_activations.MODULES, **fx_gates.MODULES}
 CALLS = {**fx_layout.CALLS, **fx_gates.CALLS}
-PASSES_ON = (*ACTIVATIONS, GlobalAvgPool, Identity, MaxPool, Opaque, Resize, Softmax, SpaceToDepth)
+PASSES_ON = (*ACTIVATIONS, DepthToSpace, GlobalAvgPool, Identity, MaxPool, Opaque, Resize, Softmax, SpaceToDepth)
 """What has the type of its operand."""
 
 

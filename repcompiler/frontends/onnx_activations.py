@@ -14,7 +14,7 @@ import onnx_ir
 from repcompiler.frontends.onnx_channels import per_channel
 from repcompiler.frontends.onnx_lift import Lift, Lifted, Operator, array_of, attribute
 from repcompiler.ir import Value
-from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
 
 def relu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
@@ -95,6 +95,14 @@ def space_to_depth(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """Pixels of a block, all channels of one after the other."""
     x = lift.data(node)
     return Lifted(SpaceToDepth(attribute(node, "blocksize", 1), "DCR"), (lift.expect(x, (None,) * 4),))
+
+
+def depth_to_space(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """Its inverse, in either order of the channels."""
+    x, mode = lift.data(node), attribute(node, "mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        return None
+    return Lifted(DepthToSpace(attribute(node, "blocksize", 1), mode), (lift.expect(x, (None,) * 4),))
 
 
 def resize(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -18,6 +18,7 @@ from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.onnx_activations import (
     bound,
     clip,
+    depth_to_space,
     gelu,
     hard_sigmoid,
     hard_swish,
@@ -251,6 +252,7 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": gates.sigmoid,
     "Slice": slice_,
     "Softmax": gates.softmax,
+    "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
     "Split": _either(split, gates.take_each),
     "Squeeze": gates.squeeze,

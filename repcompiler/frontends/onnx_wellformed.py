@@ -15,6 +15,7 @@ from repcompiler.ops import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    DepthToSpace,
     DynamicConv,
     Linear,
     MaxPool,
@@ -103,8 +104,9 @@ def _(op: Pad, inputs: Sequence[Value]) -> None:
     _windows(ones, ones, op.padding, ones, inputs[0])
 
 
-@_check.register
-def _(op: SpaceToDepth, inputs: Sequence[Value]) -> None:
+@_check.register(SpaceToDepth)
+@_check.register(DepthToSpace)
+def _(op: SpaceToDepth | DepthToSpace, inputs: Sequence[Value]) -> None:
     if not 0 < op.block <= REACH**0.5:
         refuse(f"its blocks are of {op.block} pixels")
 

@@ -20,7 +20,7 @@ from repcompiler.ops.activation import (
 from repcompiler.ops.base import Array, Constant, Identity, Mul, Op, Opaque, Padding, Sum
 from repcompiler.ops.layout import Concat, Frame, Pad, PadChannels, Reshape, Select, Stack, Subsample, Take, Transpose
 from repcompiler.ops.linear import Affine, AvgPool, BatchNorm, Conv, ConvTranspose, DynamicConv, Linear, LinearOp, Scale
-from repcompiler.ops.sampling import GlobalAvgPool, MaxPool, Resize, SpaceToDepth
+from repcompiler.ops.sampling import DepthToSpace, GlobalAvgPool, MaxPool, Resize, SpaceToDepth
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,6 +34,7 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvTranspose",
+    "DepthToSpace",
     "DynamicConv",
     "Frame",
     "Gated",

@@ -72,6 +72,21 @@ class SpaceToDepth(Op):
 
 
 @dataclass(frozen=True)
+class DepthToSpace(Op):
+    """The inverse of SpaceToDepth: as many channels as a block has pixels, as those pixels (torch's PixelShuffle is "CRD")."""
+
+    block: int
+    mode: str
+
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        if shapes[0] is None:
+            return None
+        batch, channels, *spatial = shapes[0]
+        sizes: list[Dim] = [n * self.block if isinstance(n, int) else None for n in spatial]
+        return (batch, channels // self.block ** len(spatial) if isinstance(channels, int) else None, *sizes)
+
+
+@dataclass(frozen=True)
 class GlobalAvgPool(Op):
     """The mean of all pixels of a channel, as one pixel; without `keepdim` as a number, which no spatial axis is left of."""
 

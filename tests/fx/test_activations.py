@@ -7,7 +7,7 @@ from torch import nn
 
 import repcompiler
 from repcompiler.frontends.fx import FxDocument
-from repcompiler.ops import Clip, Conv, Identity, MaxPool, Odd, Opaque, PRelu, Relu, Resize, SpaceToDepth
+from repcompiler.ops import Clip, Conv, DepthToSpace, Identity, MaxPool, Odd, Opaque, PRelu, Relu, Resize, SpaceToDepth
 
 
 class Then(nn.Module):
@@ -62,6 +62,8 @@ KNOWN = {
     "F.interpolate, exact": (lambda x: F.interpolate(x, size=7, mode="nearest-exact"), Resize),
     "PixelUnshuffle": (nn.PixelUnshuffle(2), SpaceToDepth),
     "F.pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), SpaceToDepth),
+    "PixelShuffle": (nn.PixelShuffle(2), DepthToSpace),
+    "F.pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), DepthToSpace),
 }
 
 UNKNOWN = {

@@ -263,3 +263,10 @@ def test_a_difference_of_nearly_equal_numbers_in_double_precision_verifies(rando
     assert not report.reverted
     assert report.verification.checked
     assert "features.0_merged.weight" in result.state_dict()
+
+
+@pytest.mark.parametrize("behind", [[nn.BatchNorm2d(3)], [nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)]])
+def test_norms_and_pointwise_convolutions_go_through_a_pixel_shuffle(plain, behind):
+    tail = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.BatchNorm2d(12), nn.PixelShuffle(2), *behind, nn.ReLU())
+    assert plain(tail) == "Conv2d pixel_shuffle ReLU"
+    assert plain(tail, example=False) == "Conv2d pixel_shuffle ReLU"

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from repcompiler.interpreter import evaluate
 from repcompiler.ops import (
     Clip,
+    DepthToSpace,
     GlobalAvgPool,
     MaxPool,
     Mul,
@@ -89,6 +90,15 @@ def test_space_to_depth_is_torch_pixel_unshuffle_and_by_pixels_first_what_onnx_s
     assert_means(SpaceToDepth(2, "CRD"), x, F.pixel_unshuffle(torch.as_tensor(x), 2))
     specified = x.reshape(2, 3, 3, 2, 4, 2).transpose(0, 3, 5, 1, 2, 4).reshape(2, 12, 3, 4)
     assert_means(SpaceToDepth(2, "DCR"), x, torch.as_tensor(specified))
+
+
+def test_depth_to_space_is_torch_pixel_shuffle_and_the_inverse_of_space_to_depth(rng, assert_means):
+    x = rng.normal(size=(2, 12, 3, 5))
+    assert_means(DepthToSpace(2, "CRD"), x, F.pixel_shuffle(torch.as_tensor(x), 2))
+    specified = x.reshape(2, 2, 2, 3, 3, 5).transpose(0, 3, 4, 1, 5, 2).reshape(2, 3, 6, 10)
+    assert_means(DepthToSpace(2, "DCR"), x, torch.as_tensor(specified))
+    for mode in ("CRD", "DCR"):
+        assert_means(SpaceToDepth(2, mode), evaluate(DepthToSpace(2, mode), [x])[0], torch.as_tensor(x))
 
 
 GATES = {

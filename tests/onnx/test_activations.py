@@ -10,7 +10,20 @@ import pytest
 
 import repcompiler
 from repcompiler.frontends.onnx import OnnxDocument
-from repcompiler.ops import Clip, Identity, MaxPool, Odd, Opaque, PRelu, Relu, Resize, Scale, SpaceToDepth, Subsample
+from repcompiler.ops import (
+    Clip,
+    DepthToSpace,
+    Identity,
+    MaxPool,
+    Odd,
+    Opaque,
+    PRelu,
+    Relu,
+    Resize,
+    Scale,
+    SpaceToDepth,
+    Subsample,
+)
 
 
 def case(name, body, kind, **options):
@@ -146,6 +159,8 @@ DOUBLED = np.array([1, 1, 2, 2], np.float32)
     case("keeping the aspect", 'y = Resize<keep_aspect_ratio_policy="not_larger">(x, , , [1,4,8,9])', None, opset=18,
          x="1,4,5,6"),
     case("SpaceToDepth", "y = SpaceToDepth<blocksize=2>(x)", SpaceToDepth, x="N,4,6,8"),
+    case("DepthToSpace", "y = DepthToSpace<blocksize=2>(x)", DepthToSpace, x="N,8,3,5"),
+    case("DepthToSpace, CRD", 'y = DepthToSpace<blocksize=2, mode="CRD">(x)', DepthToSpace, x="N,8,H,W"),
 )  # fmt: skip
 def test_other_resolution(lifts, body, kind, options):
     lifts(body, kind, {key: value.astype(np.float32) if key == "s" else value for key, value in options.items()})
@@ -225,6 +240,12 @@ def test_pointwise_convolution_goes_before_an_enlargement(model, check, mode, op
 
 def test_space_to_depth_and_a_pointwise_convolution_become_one(expect):
     expect("s = SpaceToDepth<blocksize=2>(x) y = Conv(s, w_8x16x1x1, b_8)", "Conv", {"x": "N,4,6,8"})
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+def test_a_pointwise_convolution_of_pixels_goes_into_the_one_that_makes_their_blocks(expect, mode):
+    body = f'c = Conv(x, w_8x4x3x3, b_8) s = DepthToSpace<blocksize=2, mode="{mode}">(c) y = Conv(s, w_1x2x1x1, b_1)'
+    expect(body, "Conv DepthToSpace", {"x": "N,4,6,8"})
 
 
 END = 2**62
