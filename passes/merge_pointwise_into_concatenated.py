@@ -35,7 +35,7 @@ def total(y: Expr | Value, mix: Conv) -> Expr:
     if isinstance(y.op, Conv):
         return compose(y.op, mix)(*y.operands)
     if isinstance(y.op, Resize):
-        return y.op(total(y.operands[0], mix))
+        return y.op(total(y.operands[0], mix), *y.operands[1:])
     ends = pairwise(accumulate(map(channels_of, y.operands), initial=0))
     columns = [replace(mix, weight=mix.weight[:, start:stop]) for start, stop in ends]
     silent = zeros_like(mix.bias, mix.bias.shape)

@@ -9,12 +9,13 @@ Source: the linearity of interpolation; cf. Shi et al., ESPCN, CVPR 2016 (work a
 
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Resize
+from repcompiler.ops.sampling import SIZES
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
 
 
-@rewrite(Conv.of(Resize.of("x", name="resize"), name="mix"))
-def move_pointwise_before_resize(x: Value, resize: Resize, mix: Conv) -> Expr:
+@rewrite(*(Conv.of(Resize.of("x", *sizes, name="resize"), name="mix") for sizes in SIZES))
+def move_pointwise_before_resize(x: Value, resize: Resize, mix: Conv, **sizes: Value) -> Expr:
     if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
         refuse("it does more than mix the channels of one pixel")
-    return resize(mix(x))
+    return resize(mix(x), *sizes.values())

@@ -9,12 +9,13 @@ Source: the linearity of interpolation.
 
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Resize
+from repcompiler.ops.sampling import SIZES
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
 
 
-@rewrite(Resize.of(Conv.of("x", name="mix"), name="resize"))
-def move_pointwise_behind_resize(x: Value, mix: Conv, resize: Resize) -> Expr:
+@rewrite(*(Resize.of(Conv.of("x", name="mix"), *sizes, name="resize") for sizes in SIZES))
+def move_pointwise_behind_resize(x: Value, mix: Conv, resize: Resize, **sizes: Value) -> Expr:
     if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
         refuse("it does more than mix the channels of one pixel")
-    return mix(resize(x))
+    return mix(resize(x, *sizes.values()))

@@ -14,6 +14,8 @@ NDArray = np.ndarray[Any, Any]
 def weights(op: Resize, axis: int, n: int) -> NDArray:
     """What each of `n` pixels contributes to each pixel of the result: (out, n), rows that sum to 1."""
     out = op.extent(axis, n)
+    if out is None:
+        raise ValueError("it depends on the size of another value")
     up, down = (n, out) if op.sizes else (1, op.scales[axis % len(op.scales)])
     i = np.arange(out)
     half = (i + 0.5) * up / down - 0.5

@@ -212,7 +212,7 @@ def _max_pool(op: MaxPool, x: NDArray) -> NDArray:
 
 
 @meaning.register
-def _resize(op: Resize, x: NDArray) -> NDArray:
+def _resize(op: Resize, x: NDArray, *sizes: NDArray) -> NDArray:
     for axis in range(2, x.ndim):
         x = np.moveaxis(np.moveaxis(x, axis, -1) @ weights(op, axis - 2, x.shape[axis]).T, -1, axis)
     return x

@@ -43,7 +43,8 @@ def absorb(term: Term, scale: Scale) -> Expr:
 @singledispatch
 def _absorbed(op: Op, term: Expr, scale: Scale, axis: int | None) -> Expr:
     passes(op, scale, axis)
-    return op(absorb(term.operands[0], scale))
+    first, *sizes = term.operands
+    return op(absorb(first, scale), *sizes)
 
 
 @_absorbed.register(Conv)

@@ -34,9 +34,10 @@ def release(term: Term) -> tuple[Term, Scale]:
 
 @singledispatch
 def _released(op: Op, term: Expr) -> tuple[Expr | Value, Scale]:
-    rest, scale = release(term.operands[0])
+    first, *sizes = term.operands
+    rest, scale = release(first)
     passes(op, scale, axis_of(scale, rest))
-    return op(rest), scale
+    return op(rest, *sizes), scale
 
 
 @_released.register(BatchNorm)

@@ -56,8 +56,9 @@ def release(term: Expr | Value) -> tuple[Expr | Value, Index]:
 
 @singledispatch
 def _released(op: Op, term: Expr) -> tuple[Expr | Value, Index]:
-    rest, index = release(term.operands[0])
-    return op(rest), index
+    first, *sizes = term.operands
+    rest, index = release(first)
+    return op(rest, *sizes), index
 
 
 @_released.register

@@ -146,7 +146,7 @@ class Emit(Writer):
             case MaxPool():
                 return self._maximum(op, x[0])
             case Resize():
-                return self._resize(op, x[0])
+                return self._resize(op, *x)
             case SpaceToDepth():
                 blocks = self.graph.call_function(F.pixel_unshuffle, (x[0], op.block))
                 if op.mode == "CRD":
@@ -294,10 +294,12 @@ class Emit(Writer):
         padding = tuple(before for before, _ in op.padding)
         return self.graph.call_function(MAXIMA[len(op.stride)], (x, op.kernel_size, op.stride, padding, op.dilation))
 
-    def _resize(self, op: Resize, x: fx.Node) -> fx.Node:
+    def _resize(self, op: Resize, x: fx.Node, *given: fx.Node) -> fx.Node:
         assert self.place.rank is not None, "the torch frontend lifts a resize of known rank"
         linear = ("linear", "bilinear", "trilinear")[self.place.rank - 3]
         mode = {"floor": "nearest", "round_prefer_ceil": "nearest-exact"}[op.rounding] if op.mode == "nearest" else linear
         corners = None if op.mode == "nearest" else op.coordinates == "align_corners"
-        size, scales = ((given if len(given) > 1 else given[0]) if given else None for given in (op.sizes, op.scales))
+        operands = iter(given)
+        sizes = tuple(next(operands) if size is None else size for size in op.sizes)
+        size, scales = ((said if len(said) > 1 else said[0]) if said else None for said in (sizes, op.scales))
         return self.graph.call_function(F.interpolate, (x, size, scales, mode, corners))

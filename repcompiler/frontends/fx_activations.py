@@ -27,17 +27,17 @@ INTERPOLATIONS = {
 
 
 def interpolation(mode: Any, size: Any, scale_factor: Any, align_corners: Any) -> Resize:
-    """From torch's arguments; one number holds for all axes."""
+    """From torch's arguments; one number holds for all axes, and None in `size` for one that is computed."""
     if mode not in INTERPOLATIONS or (size is None) == (scale_factor is None):
         raise Unliftable
     kind, coordinates, rounding = INTERPOLATIONS[mode]
     coordinates = "align_corners" if align_corners else coordinates
     given = scale_factor if size is None else size
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,)
-    if not all(type(value) in (int, float) for value in values):
-        raise Unliftable
-    if size is None:
+    if size is None and all(type(value) in (int, float) for value in values):
         return Resize(kind, coordinates, rounding, scales=tuple(map(float, values)))
+    if size is None or not all(type(value) in (int, type(None)) for value in values):
+        raise Unliftable
     return Resize(kind, coordinates, rounding, sizes=values)
 
 
@@ -173,7 +173,11 @@ def _interpolate(
 ) -> Lifted:
     if recompute_scale_factor or antialias:
         raise Unliftable
-    return interpolation(mode, size, scale_factor, align_corners), (_image(c, x),)
+    given = [*size] if isinstance(size, (tuple, list)) else [size]
+    computed = tuple(part for part in given if isinstance(part, fx.Node))
+    if computed:
+        size = tuple(None if isinstance(part, fx.Node) else part for part in given)
+    return interpolation(mode, size, scale_factor, align_corners), (_image(c, x), *computed)
 
 
 def _upsample_nearest(c: Context, x: Any, output_size: Any, scale_factors: Any = None) -> Lifted:

@@ -32,14 +32,15 @@ class Resize(Op):
     As ONNX names it: `mode` is "nearest" or "linear"; `coordinates` ("asymmetric", "half_pixel", "pytorch_half_pixel",
     "align_corners") says where in the operand a pixel of the result lies, `rounding` ("floor", "ceil", "round_prefer_floor",
     "round_prefer_ceil") which pixel is nearest to that.  One factor a spatial axis in `scales`, or one extent in `sizes`; a
-    single one holds for all axes alike.
+    single one holds for all axes alike.  None in `sizes` stands for a further operand, the number itself (or, alone, whatever
+    the document says of the size): the result is then of the size of another value.
     """
 
     mode: str
     coordinates: str
     rounding: str
     scales: tuple[float, ...] = ()
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int | None, ...] = ()
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
         if shapes[0] is None:
@@ -47,9 +48,13 @@ class Resize(Op):
         batch, channels, *spatial = shapes[0]
         return (batch, channels, *(self.extent(axis, n) if isinstance(n, int) else None for axis, n in enumerate(spatial)))
 
-    def extent(self, axis: int, n: int) -> int:
-        """The extent that `n` pixels along a spatial axis become."""
+    def extent(self, axis: int, n: int) -> int | None:
+        """The extent that `n` pixels along a spatial axis become; None where an operand says."""
         return self.sizes[axis % len(self.sizes)] if self.sizes else int(n * self.scales[axis % len(self.scales)])
+
+
+SIZES = ((), ("size",), ("height", "width"), ("depth", "height", "width"))
+"""Names of the further operands that a Resize may have, for patterns."""
 
 
 @dataclass(frozen=True)

@@ -209,3 +209,51 @@ def test_exported_programs_are_read_too(same, f, shift):
     opaque = [node.op.label for node in FxDocument.trace(program, x).lift().nodes if isinstance(node.op, Opaque)]
     assert set(opaque) <= {"GuardsFn"}
     same(model(x), repcompiler.compile(program, x, objective="plain")(x))
+
+
+class Enlarged(nn.Module):
+    """A decoder's step: features of one level, at the size of the image they come from, mixed."""
+
+    def __init__(self, size, **how):
+        super().__init__()
+        self.down, self.mix, self.norm = nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(6, 5, 1), nn.BatchNorm2d(5)
+        self.size, self.how = size, how
+
+    def forward(self, x):
+        return F.relu(self.norm(self.mix(F.interpolate(F.relu(self.down(x)), size=self.size(x), **self.how))))
+
+
+@pytest.mark.parametrize("how", [{}, {"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}])
+@pytest.mark.parametrize(
+    "size",
+    [
+        lambda x: x.shape[2:],
+        lambda x: x.size()[-2:],
+        lambda x: (x.shape[2], x.size(3)),
+        lambda x: [x.shape[-2] * 2, x.shape[-1]],
+        lambda x: (7, x.shape[3]),
+        lambda x: x.shape[2],
+    ],
+)
+def test_a_pointwise_convolution_goes_before_a_resize_to_the_size_of_another_value(exactly, size, how):
+    model, report = exactly(Enlarged(size, **how), shape=(2, 4, 13, 18))
+    assert report.counts() == {"move_pointwise_before_resize": 1, "fold_batch_norm_through": 1}
+    for other in ((1, 4, 5, 3), (1, 4, 1, 2)):
+        x = torch.randn(other, dtype=torch.float64)
+        assert model(x).shape[2:] == F.interpolate(x, size=size(x)).shape[2:]
+
+
+def test_levels_that_are_enlarged_and_concatenated_are_mixed_each_at_its_own_size(exactly):
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fine, self.coarse = nn.Conv2d(4, 8, 1), nn.Sequential(nn.MaxPool2d(4, ceil_mode=True), nn.Conv2d(4, 8, 1))
+            self.fuse = nn.Sequential(nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+
+        def forward(self, x):
+            coarse = F.interpolate(self.coarse(x), size=x.size()[2:], mode="bilinear", align_corners=False)
+            return self.fuse(torch.cat([coarse, self.fine(x)], dim=1))
+
+    model, _ = exactly(Decoder(), objective="macs")
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 2
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
