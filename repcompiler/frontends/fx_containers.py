@@ -22,18 +22,16 @@ class Containers:
     def unfold(self, arg: Any, example: Any) -> Any:
         """What stands for an argument: the proxy itself where the example is no container."""
         result: Any
-        if type(example) in (list, tuple):
-            result = type(example)([self._item(arg, index, item) for index, item in enumerate(example)])
-        elif type(example) in (dict, OrderedDict):
+        if type(example) not in (list, tuple, dict, OrderedDict):
+            return arg
+        says = f"{COMPILED_FOR}{len(example)} items in '{arg.node.name}'"  # and would leave out any more
+        count = arg.tracer.create_proxy("call_function", len, (arg,), {})
+        arg.tracer.create_proxy("call_function", torch._assert, (count == len(example), says), {})
+        if isinstance(example, dict):
             result = type(example)([(key, self._item(arg, key, item)) for key, item in example.items()])
         else:
-            return arg
+            result = type(example)([self._item(arg, index, item) for index, item in enumerate(example)])
         self.made.append((result, _items(result)))
-        is_unpacked = str(arg.node.target).startswith("*")
-        if not isinstance(example, dict) and not is_unpacked:  # what is traced is said of so many, and would leave out any more
-            says = f"{COMPILED_FOR}{len(example)} items in '{arg.node.name}'"
-            rest = arg[len(example) :] == type(example)()
-            arg.tracer.create_proxy("call_function", torch._assert, (rest, says), {})
         return result
 
     def _item(self, arg: Any, key: Any, example: Any) -> Any:

@@ -21,6 +21,7 @@ from repcompiler.ops import (
     BatchNorm,
     Concat,
     Conv,
+    DynamicConv,
     Identity,
     Linear,
     Mul,
@@ -220,14 +221,15 @@ def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (*sizes, *first[len(first) - op.tail :])
     if isinstance(op, Linear):
         return (*first[:-1], None)
-    if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and _keeps_pixels(op)):
+    if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and keeps_pixels(op)):
         return (first[0], None, *first[2:])
     if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):
         return broadcast(known)
     return first if isinstance(op, ALIKE) else None
 
 
-def _keeps_pixels(op: Conv) -> bool:
+def keeps_pixels(op: Conv | DynamicConv) -> bool:
+    """Whether the result has as many pixels as the operand, whatever their number."""
     reach = (dilation * (size - 1) for dilation, size in zip(op.dilation, op.kernel_size, strict=True))
     return set(op.stride) == {1} and all(sum(pair) == more for pair, more in zip(op.padding, reach, strict=True))
 

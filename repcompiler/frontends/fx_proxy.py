@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -36,9 +36,6 @@ class RegionProxy(fx.Proxy):
         count = parts_of(self.node)
         return self._questions.length(self.node) if count is None else count
 
-    def __index__(self) -> int:
-        return operator.index(self._questions.answer(self.node))
-
     def __int__(self) -> int:
         return int(self._questions.answer(self.node))
 
@@ -66,23 +63,33 @@ for _function in IN_PLACE_OPERATORS:
 
 
 @contextmanager
-def asked_for_types(module: nn.Module) -> Iterator[None]:
-    """Let `isinstance` tell the code of a model's classes what a proxy stands for; torch's own code has to see proxies."""
+def answering(module: nn.Module) -> Iterator[None]:
+    """Let `isinstance` and `range` take proxies for what they stand for, in the code of a model's own classes.
+
+    What C asks of them must see proxies: torch would take one that says it is a tensor for memory.
+    """
     kinds = dict.fromkeys(kind for part in module.modules() for kind in type(part).__mro__ if not _is_of_torch(kind))
     functions = (value for kind in kinds for value in vars(kind).values() if inspect.isfunction(value))
     scopes = {id(function.__globals__): function.__globals__ for function in functions}
-    patched = [scope for scope in scopes.values() if "isinstance" not in scope]
-    for scope in patched:
-        scope["isinstance"] = _is_instance
+    patched = [(scope, name) for scope in scopes.values() for name in ANSWERED if name not in scope]
+    for scope, name in patched:
+        scope[name] = ANSWERED[name]
     try:
         yield
     finally:
-        for scope in patched:
-            del scope["isinstance"]
+        for scope, name in patched:
+            del scope[name]
 
 
 def _is_instance(value: Any, kinds: Any) -> bool:
     return isinstance(value, kinds) or (isinstance(value, RegionProxy) and issubclass(value._questions.kind(value.node), kinds))
+
+
+def _range(*bounds: Any) -> range:
+    return range(*(int(bound) if isinstance(bound, RegionProxy) else bound for bound in bounds))
+
+
+ANSWERED: Mapping[str, Any] = {"isinstance": _is_instance, "range": _range}
 
 
 def _is_of_torch(kind: type) -> bool:

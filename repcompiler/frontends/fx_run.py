@@ -50,6 +50,12 @@ def bind(region: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any])
     if len(values) > len(placeholders) and not any(str(node.target).startswith("*") for node in placeholders):
         raise ModelError(f"the model takes {len(placeholders)} inputs, and {len(values)} were given")
     for node in placeholders[len(values) :]:
+        if str(node.target).startswith("**"):
+            named = {str(other.target) for other in placeholders}
+            values.append({name: value for name, value in kwargs.items() if name not in named})
+            continue
+        if str(node.target).startswith("*"):
+            continue
         if str(node.target) not in kwargs and not node.args:
             raise ModelError(f"the example inputs give nothing for '{node.target}'")
         values.append(kwargs.get(str(node.target), *node.args))
@@ -118,6 +124,9 @@ def only_shapes(seen: Observations) -> Shapes:
 
 class Executor(fx.Interpreter):
     """Hands lists over as lists, as the code that fx generates does: some models write into what they are given."""
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return next(self.args_iter) if target.startswith("**") else super().placeholder(target, args, kwargs)
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = super().fetch_args_kwargs_from_env(n)

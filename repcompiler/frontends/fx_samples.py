@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Extent, Lifted
-from repcompiler.frontends.fx_layout import RESHAPES, Undecided, decide
+from repcompiler.frontends.fx_layout import RESHAPES, Undecided, decide, keeps_pixels
 from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable, both_sides, or_zeros, spread
 from repcompiler.ops import Array, DynamicConv
@@ -62,9 +62,12 @@ def samples_as_groups(c: Context, view: fx.Node) -> tuple[Lifted, Members] | Non
         joined, weight, bias, stride, padding, dilation, groups = _arguments(*conv.args, **conv.kwargs)
         if bias is not None or not (_is_reshape(joined) and _is_reshape(weight)):
             return None
-        shape = _kernel(c, joined, weight, view, conv, groups)
+        shape, extents = _kernel(c, joined, weight, view, groups)
         each = _factor(c, groups, _batch(c, joined))
         op = _dynamic(shape, or_zeros(None, shape[0]), stride, padding, dilation, each, each=True)
+        known, made = c.extents(joined.args[0]) or (), c.extents(conv) or ()
+        if extents != [*made[2:]] and not (keeps_pixels(op) and extents == [*known[2:]]):
+            return None
     except (Undecided, Unliftable, TypeError, ValueError):
         return None
     operands = joined.args[0], weight.args[0]
@@ -79,14 +82,15 @@ def _batch(c: Context, joined: Any) -> int | Extent:
     return known[0]
 
 
-def _kernel(c: Context, joined: Any, weight: Any, view: fx.Node, conv: fx.Node, groups: Any) -> tuple[int, ...]:
-    """The shape of one sample's kernel; raises Undecided or Unliftable unless it is certain that the samples are groups.
+def _kernel(c: Context, joined: Any, weight: Any, view: Any, groups: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """The shape of one sample's kernel, and the extents that are said of the result.
 
+    Raises Undecided or Unliftable unless it is certain that the samples are groups.
     What torch makes sure of needs no proof: that a reshape keeps the count of numbers, and that kernels and groups fit.
     """
     x, kernels = joined.args[0], weight.args[0]
-    known, made, batch = c.extents(x), c.extents(conv), _batch(c, joined)
-    if known is None or made is None or not (c.is_floating(x) and c.is_floating(kernels)):
+    known, batch = c.extents(x), _batch(c, joined)
+    if known is None or not (c.is_floating(x) and c.is_floating(kernels)):
         raise Unliftable
     (one, inner, *tail), (rows, *kernel), (outer, out, *rest) = map(_sizes, (joined, weight, view))
     by_rows = None if rows == -1 else _factor(c, rows, batch)
@@ -94,13 +98,13 @@ def _kernel(c: Context, joined: Any, weight: Any, view: fx.Node, conv: fx.Node, 
     channels = known[1] if inner == -1 else _factor(c, inner, batch)
     counted = out_channels == by_rows if outer == -1 else decide(outer, c.extents) == batch
     shape = (out_channels, *kernel)
-    if one != 1 or not counted or _decided(c, tail) != [*known[2:]] or _decided(c, rest) != [*made[2:]]:
+    if one != 1 or not counted or _decided(c, tail) != [*known[2:]]:
         raise Unliftable
     if not all(type(size) is int and size > 0 for size in shape) or (c.shape(weight) or ())[1:] != shape[1:]:
         raise Unliftable
     if channels != known[1] or _factor(c, groups, batch) * kernel[0] != channels:
         raise Unliftable
-    return shape
+    return shape, _decided(c, rest)
 
 
 def _members(view: fx.Node, operands: Sequence[fx.Node]) -> Members:

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_containers import Containers
-from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, asked_for_types
+from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, answering
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
@@ -247,12 +247,14 @@ def trace_region(
     """
     if has_hooks(module):
         raise Untraceable("it has hooks, which only calling it runs")
-    if "forward" in vars(module):
+    method = vars(module).get("forward", module.forward)
+    if getattr(method, "__self__", None) is not module or getattr(type(module), method.__name__, None) is not method.__func__:
         raise Untraceable("its forward was replaced on the object")
     known = {*vars(module)}
     tracer = RegionTracer(fixed, examples, questions)
+    tracer.traced_func_name = method.__name__  # FasterNet chooses one of its methods for forward
     try:
-        with _restoring(module), asked_for_types(module), Deterministic():
+        with _restoring(module), answering(module), Deterministic():
             graph = tracer.trace(module)
             if tracer.containers.settle():
                 raise Untraceable("it writes into a container that it is given")

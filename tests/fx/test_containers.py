@@ -58,7 +58,7 @@ def test_what_a_container_lacks_stays_lacking_and_its_numbers_are_read(randomise
     model = randomise(Optional()).double()
     given = {"x": torch.randn(2, 4, 5, 7, dtype=torch.float64), "mask": None, "more": (2.5,)}
     result = repcompiler.compile(model, (given,), objective="plain")
-    computed = [name for name in calls(result).split() if name not in ("getitem", "eq", "_assert")]
+    computed = [name for name in calls(result).split() if name not in ("getitem", "len", "eq", "_assert")]
     assert computed == ["Conv2d", "relu", "Conv2d", "mul"]
     with torch.no_grad():
         same(model(given), result(given))
@@ -83,22 +83,47 @@ def test_all_positional_arguments_are_counted(randomise, same, calls):
     same(model(*maps), result(*maps))
 
 
-def test_more_maps_than_in_the_example_are_refused_rather_than_left_out(randomise, same):
-    class Total(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.pair = pair()
+class Total(nn.Module):
+    """Over however many maps there are."""
 
-        def forward(self, maps):
-            return sum(self.pair(x) for x in maps)
+    def __init__(self):
+        super().__init__()
+        self.pair = pair()
 
-    model = randomise(Total()).double()
+    def forward(self, maps):
+        return sum(self.pair(x) for x in (maps.values() if isinstance(maps, dict) else maps))
+
+
+class TotalOfArguments(Total):
+    def forward(self, *maps):
+        return super().forward(maps)
+
+
+class TotalOfNamed(Total):
+    def forward(self, **maps):
+        return super().forward(maps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        (Total, lambda model, maps: model(maps)),
+        (Total, lambda model, maps: model(tuple(maps))),
+        (Total, lambda model, maps: model(dict(enumerate(maps)))),
+        (TotalOfArguments, lambda model, maps: model(*maps)),
+        (TotalOfNamed, lambda model, maps: model(**dict(zip("abc", maps, strict=False)))),
+    ],
+)
+def test_more_or_fewer_maps_than_in_the_example_are_refused_rather_than_left_out(randomise, same, kind, call):
+    model = randomise(kind()).double()
     maps = [torch.randn(1, 4, 5, 6, dtype=torch.float64) for _ in range(3)]
-    result = repcompiler.compile(model, (maps[:2],), objective="plain")
+    example = call(lambda *args, **kwargs: kwargs or args, maps[:2])
+    result = repcompiler.compile(model, example, objective="plain")
     with torch.no_grad():
-        same(model(maps[1:]), result(maps[1:]))
-    with pytest.raises(AssertionError, match="compiled for 2 items in 'maps'"):
-        result(maps)
+        same(call(model, maps[1:]), call(result, maps[1:]))
+    for other in (maps, maps[:1]):
+        with pytest.raises(AssertionError, match=r"compiled for 2 items in '_?maps'"):
+            call(result, other)
 
 
 def test_a_list_that_is_written_into_is_still_written_into(randomise, same):

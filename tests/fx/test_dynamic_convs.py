@@ -59,6 +59,22 @@ def test_batch_norm_goes_into_the_experts_of_every_sample(plain, form, gate, nam
     assert compiled == f"{GATES} {name} Linear {SAMPLES} add"
 
 
+class OfInput(Experts):
+    """As in the paper's first implementations: the result has the extents of the input."""
+
+    def forward(self, x):
+        batch, _, height, width = x.size()
+        weight = torch.mm(self.gates(x), self.weight)
+        weight = weight.view(batch * self.out_channels, self.channels // self.groups, self.size, self.size)
+        y = F.conv2d(x.view(1, -1, height, width), weight, padding=self.size // 2, groups=self.groups * batch)
+        return y.view(batch, self.out_channels, height, width)
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 2, "size": 5}, {"size": 1}])
+def test_the_extents_of_the_result_may_be_said_as_those_of_the_input(plain, options):
+    assert plain(nn.Sequential(OfInput(**options), nn.BatchNorm2d(6))) == f"{GATES} sigmoid Linear {SAMPLES} add"
+
+
 def test_convolutions_before_beside_and_behind_go_into_the_experts(plain):
     class Block(nn.Module):
         def __init__(self):
@@ -133,6 +149,8 @@ class Wrong(Experts):
         match self.how:
             case "transposed pixels":
                 y = y.view(B, 4, y.size(3), y.size(2))
+            case "transposed pixels of the input":
+                y = y.view(B, 4, W, H)
             case "transposed input":
                 y = F.conv2d(x.reshape(1, B * C, W, H), weight, None, padding=1, groups=B)
                 y = y.view(B, 4, y.size(2), y.size(3))
@@ -152,6 +170,7 @@ class Wrong(Experts):
     "how",
     [
         "transposed pixels",
+        "transposed pixels of the input",
         "transposed input",
         "samples behind channels",
         "read elsewhere",

@@ -110,6 +110,24 @@ def test_arguments_with_a_default_and_no_example_keep_it(calls):
     torch.testing.assert_close(masked(x, mask), model(x, mask))
 
 
+def test_a_method_chosen_for_forward_is_traced(exactly, calls):
+    class Chooses(Residual):
+        """As FasterNet's partial convolution."""
+
+        def __init__(self, how):
+            super().__init__()
+            self.forward = getattr(self, f"forward_{how}")
+
+        def forward_doubled(self, x):
+            return (self.wide(x) + self.narrow(x)) * 2
+
+    assert calls(exactly(Chooses("doubled"))[0]) == "Conv2d"
+    replaced = Residual()
+    replaced.forward = lambda x: -x
+    x = torch.randn(1, 4, 5, 5)
+    torch.testing.assert_close(repcompiler.compile(replaced.eval(), x)(x), -x)
+
+
 def test_structured_inputs_and_outputs_pass_through(calls):
     class Structured(Residual):
         def forward(self, pair, factor):
