@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ class Place:
     """The modules and tensors it is made of."""
 
 
-Made = dict[tuple[Any, ...], list[tuple[Array, Array, str]]]
-"""The new modules of a region: by what they are made of and how they are shaped, their numbers and their name."""
+Made = dict[tuple[Any, ...], str]
+"""The names of a region's new modules: by what they are made of, how they are shaped, and a hash of their numbers."""
 
 
 class Writer:
@@ -40,17 +41,16 @@ class Writer:
     def _module(self, module: Any, x: fx.Node, weight: Array, bias: Array) -> fx.Node:
         """A call of a new module: of one made before, where that is made of the same and has the same numbers."""
         place = self.place
-        alike = self.made.setdefault((repr(module), place.sources, place.dtype, place.device, place.trainable), [])
-        for known_weight, known_bias, name in alike:
-            if np.array_equal(weight, known_weight) and np.array_equal(bias, known_bias):
-                return self.graph.call_module(name, (x,))
+        numbers = [sha256(np.asarray(array, np.float64).tobytes()).digest() for array in (weight, bias)]
+        key = (repr(module), place.sources, place.dtype, place.device, place.trainable, *numbers)
+        if key in self.made:
+            return self.graph.call_module(self.made[key], (x,))
         module.weight = nn.Parameter(self._tensor(weight), self.place.trainable)
         if module.bias is not None:
             module.bias = nn.Parameter(self._tensor(bias), self.place.trainable)
         module.training = self.region.training
-        name = self._fresh("")
+        name = self.made[key] = self._fresh("")
         self.region.add_submodule(name, module)
-        alike.append((weight, bias, name))
         return self.graph.call_module(name, (x,))
 
     def _parameter(self, suffix: str, array: Array) -> fx.Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from repcompiler.ir import Shape, Value
 
 NDArray = np.ndarray[Any, Any]
 
-Made = dict[tuple[Any, ...], list[tuple[NDArray, onnx_ir.Value]]]
-"""The new initializers of a graph, by type and shape."""
+Made = dict[tuple[Any, ...], onnx_ir.Value]
+"""The new initializers of a graph, by type, shape and a hash of their numbers."""
 
 
 class Writer:
@@ -47,15 +48,14 @@ class Writer:
         if dtype is None and array.dtype.kind in "fV":
             array = array.astype(self.dtype.numpy(), order="C")
         array = np.asarray(array, order="C")
-        alike = self.made.setdefault((array.dtype, dtype, array.shape), [])
-        for known, value in alike:
-            if np.array_equal(known, array):
-                return value
+        key = (array.dtype, dtype, array.shape, sha256(array.tobytes()).digest())
+        if key in self.made:
+            return self.made[key]
         name = self.fresh(f"{self.output.name}{suffix}")
         tensor = onnx_ir.Tensor(array, dtype=dtype, name=name)
         value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
         self.initializers.append(value)
-        alike.append((array, value))
+        self.made[key] = value
         return value
 
     def _node(self, kind: str, *inputs: onnx_ir.Value | None, **attributes: Any) -> onnx_ir.Value:

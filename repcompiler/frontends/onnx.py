@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
-from onnx_ir.passes.common import ShapeInferencePass
 from threadpoolctl import threadpool_limits
 
 from repcompiler import interpreter
@@ -23,6 +22,7 @@ from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.onnx_extents import follow
 from repcompiler.frontends.onnx_file import read
+from repcompiler.frontends.onnx_inference import infer
 from repcompiler.frontends.onnx_lift import Inferred, Known, Lift
 from repcompiler.frontends.onnx_opaque import attributes_of
 from repcompiler.frontends.onnx_ops import OPERATORS
@@ -32,9 +32,6 @@ from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import random_array
 from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
 from repcompiler.uncollected import uncollected
-
-SHAPES = 1024
-"""Bytes of a constant that shape inference may want to read."""
 
 
 class OnnxDocument:
@@ -109,29 +106,16 @@ class OnnxDocument:
 
     @uncollected()
     def inferred(self) -> Inferred:
-        """Shape and type of each value by name, as ONNX's own inference says (on a copy: nothing is written into the model)."""
+        """Shape and type of each value by name, as ONNX's own inference says."""
         if self._inferred is None:
-            self._inferred = {name: Known(*known) for name, known in self._infer({}).items()}
-            inputs = {name: known for name, known in self._typical_inputs().items() if name not in self._inferred}
+            known = infer(self.onnx_ir_model, {})
+            inputs = {name: typical for name, typical in self._typical_inputs().items() if name not in known}
             if inputs:
-                for name, (typical, _) in self._infer(inputs).items():
-                    if name in self._inferred and typical is not None and all(isinstance(dim, int) for dim in typical):
-                        self._inferred[name] = self._inferred[name]._replace(typical=typical)
-                self._inferred |= {name: Known(None, None, typical) for name, typical in inputs.items()}
+                for name, (typical, *_) in infer(self.onnx_ir_model, inputs).items():
+                    if typical is not None and all(isinstance(dim, int) for dim in typical):
+                        known[name] = known[name]._replace(typical=typical)
+            self._inferred = known | {name: Known(None, None, typical) for name, typical in inputs.items()}
         return self._inferred
-
-    def _infer(self, inputs: Mapping[str, Shape]) -> dict[str, tuple[Shape | None, onnx_ir.DataType | None]]:
-        scratch = self.onnx_ir_model.clone()
-        _bring_in(scratch, SHAPES)
-        for value in scratch.graph.inputs:
-            if str(value.name) in inputs:
-                value.shape = onnx_ir.Shape(inputs[str(value.name)])
-        if inputs:  # what is stated of the others holds for any extent
-            for value in (value for node in scratch.graph for value in node.outputs):
-                value.shape = None
-        ShapeInferencePass(check_type=False, strict_mode=False)(scratch)
-        values = [value for node in scratch.graph for value in node.outputs]
-        return {str(value.name): (None if value.shape is None else shape_of(value.shape), value.dtype) for value in values}
 
     def _typical_inputs(self) -> dict[str, Shape]:
         """Extents for the inputs, where some are free: those of the example, or of common images."""
@@ -254,11 +238,11 @@ def typical(shape: Shape) -> Shape:
     return tuple(dim if isinstance(dim, int) else size if axis > 1 else 1 for axis, dim in enumerate(shape))
 
 
-def _bring_in(model: onnx_ir.Model, limit: int | None = None) -> None:
-    """Turn external data, all of it or tensors of up to `limit` bytes, into tensors of the model itself."""
+def _bring_in(model: onnx_ir.Model) -> None:
+    """Turn external data into tensors of the model itself."""
     for value in model.graph.initializers.values():
         outside = value.const_value
-        if isinstance(outside, onnx_ir.ExternalTensor) and (limit is None or outside.nbytes <= limit):
+        if isinstance(outside, onnx_ir.ExternalTensor):
             # a new tensor: the old one is shared with other documents
             inside = onnx_ir.Tensor(outside.numpy(), outside.dtype, name=outside.name, doc_string=outside.doc_string)
             inside.metadata_props.update(outside.metadata_props)
