@@ -261,7 +261,12 @@ def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], ou
 def _pad(x: NDArray, padding: Padding) -> NDArray:
     if any(n + before + after < 0 for n, (before, after) in zip(x.shape[2:], padding, strict=True)):
         raise ValueError(f"cannot crop {x.shape} by {padding}")
-    x = np.pad(x, [(0, 0), (0, 0), *((max(before, 0), max(after, 0)) for before, after in padding)])
+    framed = [(max(before, 0), max(after, 0)) for before, after in padding]
+    if any(map(any, framed)):
+        inner = [slice(before, before + n) for n, (before, _) in zip(x.shape[2:], framed, strict=True)]
+        padded = np.zeros((*x.shape[:2], *(n + sum(pair) for n, pair in zip(x.shape[2:], framed, strict=True))), x.dtype)
+        _at(padded, inner)[...] = x
+        x = padded
     extents = zip(x.shape[2:], padding, strict=True)
     return _at(x, [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in extents])
 

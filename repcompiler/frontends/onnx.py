@@ -200,10 +200,10 @@ class OnnxDocument:
         return lambda: runtime.run(None, feeds)
 
     def release(self) -> None:
-        """Drop the session, the file it runs, and the reference graph."""
+        """Drop the session, and the file it runs."""
         if self._draft is not None:
             self._draft.discard()
-        self._session = self._graph = self._draft = None
+        self._session = self._draft = None
 
     def save(self, path: Path) -> None:
         """Write the model to `path`; weights that came from external data go to a file beside it."""

@@ -67,13 +67,12 @@ class Regions:
         """What is not the same, next to what it reads, to its counterpart, and to what came in its place."""
         changed = nx.Graph()
         for side, drawing in enumerate(self.drawings):
-            kept = self.same.keys() if side == 0 else {*self.same.values()}
+            kept = {*(self.same if side == 0 else self.same.values())}
             loose = [place for place in range(len(drawing.boxes)) if place not in kept]
+            fixed = self.ends[side] | kept
             changed.add_nodes_from((side, place) for place in loose)
             reads = ((place, source) for place in loose for source in drawing.boxes[place].reads)
-            changed.add_edges_from(
-                ((side, place), (side, source)) for place, source in reads if source not in self.ends[side] | {*kept}
-            )
+            changed.add_edges_from(((side, place), (side, source)) for place, source in reads if source not in fixed)
         changed.add_edges_from(((0, place), (1, other)) for place, other in self.forth.items() if place not in self.same)
         changed.add_edges_from(self._instead())
         return changed
