@@ -14,7 +14,8 @@ import onnx_ir
 from onnx.shape_inference import InferenceError
 from onnx_ir import serde
 
-from repcompiler.frontends.onnx_lift import Known, shape_of
+from repcompiler.frontends.onnx_lift import Known
+from repcompiler.frontends.onnx_tensors import shape_of
 from repcompiler.ir import Shape
 
 SMALL = 1024
