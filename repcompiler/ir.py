@@ -123,6 +123,10 @@ class Expr:
         return found
 
 
+Made = dict[Expr, Value] | None
+"""Values of expressions by these."""
+
+
 class Graph:
     """A directed acyclic graph of nodes, ordered by def and use alone (`topological` gives a stable order)."""
 
@@ -196,9 +200,7 @@ class Graph:
         """Whether nothing reads any result of `node`, and running it has no effect of its own."""
         return node.op.pure and not any(value.uses or self.is_output(value) for value in node.outputs)
 
-    def replace(
-        self, root: Node, term: Expr | Value | None, made: dict[Expr, Value] | None = None
-    ) -> tuple[list[Node], list[Node]]:
+    def replace(self, root: Node, term: Expr | Value | None, made: Made = None) -> tuple[list[Node], list[Node]]:
         """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
 
         The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which only

@@ -61,14 +61,11 @@ MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-GATED: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
+SMOOTH: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
     "silu": lambda x: (F.silu, (x,)),
     "gelu": lambda x: (F.gelu, (x,)),
     "gelu_tanh": lambda x: (F.gelu, (x,), {"approximate": "tanh"}),
     "hardswish": lambda x: (F.hardswish, (x,)),
-}
-
-ODD: dict[str, Callable[[fx.Node], tuple[Any, ...]]] = {
     "tanh": lambda x: (torch.tanh, (x,)),
     "erf": lambda x: (torch.erf, (x,)),
     "cube": lambda x: (torch.pow, (x, 3)),
@@ -117,10 +114,8 @@ class Emit(Writer):
                 return self.graph.call_function(torch.clamp, (x[0], *bounds))
             case ClipChannels():
                 return self._clip_channels(op, x[0])
-            case Gated():
-                return self.graph.call_function(*GATED[op.gate](x[0]))
-            case Odd():
-                return self.graph.call_function(*ODD[op.function](x[0]))
+            case Gated(gate=name) | Odd(function=name):
+                return self.graph.call_function(*SMOOTH[name](x[0]))
             case PRelu():
                 if op.slope.shape == (1,):
                     return self.graph.call_function(F.leaky_relu, (x[0], float(op.slope[0])))
