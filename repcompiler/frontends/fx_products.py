@@ -25,7 +25,10 @@ def _matrix(c: Context, arg: Any) -> Array:
 
 
 def matmul(c: Context, x: Any, other: Any) -> Lifted:
-    """x @ W: of each vector along the last axis."""
+    """x @ W: of each vector along the last axis.  W @ x: of the channels, for an x of shape (batch, channels, tokens)."""
+    if c.constant(x) is not None and len(c.shape(tensor(other)) or ()) == 3 and c.is_floating(other):
+        left = _matrix(c, x)
+        return Conv(left[:, :, None], np.zeros(len(left)), (1,), ((0, 0),), (1,), 1), (other,)
     matrix, weight, shape = _matrix(c, other), c.constant(other), c.shape(tensor(x))
     if not c.is_floating(x) or (weight is not None and weight.ndim > max(len(shape or ()), 2)):
         raise Unliftable  # the product has more axes than x

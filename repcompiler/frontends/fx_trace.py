@@ -168,7 +168,8 @@ class RegionTracer(fx.Tracer):
         return not computes_weights(m) if is_builtin(m) else has_hooks(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.questions.running:
+        made_here = m not in (self.submodule_paths or ())  # as in nn.Softmax(1)(x)
+        if self.questions.running or made_here:
             return forward(*args, **kwargs)
         path, known, stack = self.path_of_module(m), len(self.graph.nodes), dict(self.module_stack)
         try:

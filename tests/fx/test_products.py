@@ -54,6 +54,17 @@ def test_a_product_of_vectors_is_a_linear_layer(plain, name):
     assert plain(model, shape=(3, 4)) == "Linear"
 
 
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_a_product_from_the_left_is_a_pointwise_convolution(plain, axes):
+    model = Call(
+        lambda m, x: F.relu(m.norm(m.w @ x) + m.conv(x)),
+        w=weight(*axes, 6, 4),
+        norm=nn.BatchNorm1d(6),
+        conv=nn.Conv1d(4, 6, 3, padding=1),
+    )
+    assert plain(model, spatial=1) == "Conv1d relu"
+
+
 TOKENS = {
     "matmul with an axis of one": lambda m, x: x @ m.w,
     "einsum": lambda m, x: torch.einsum("bnc,cd->bnd", x, m.w[0]),

@@ -128,6 +128,14 @@ def test_a_method_chosen_for_forward_is_traced(exactly, calls):
     torch.testing.assert_close(repcompiler.compile(replaced.eval(), x)(x), -x)
 
 
+def test_modules_that_a_forward_makes_are_the_functions_they_call(plain):
+    class Makes(Residual):
+        def forward(self, x):
+            return nn.LeakyReLU(0.1)(super().forward(x)) * nn.Softmax(dim=1)(nn.AdaptiveAvgPool2d(1)(x))
+
+    assert plain(Makes()) == "Conv2d leaky_relu adaptive_avg_pool2d softmax mul"
+
+
 def test_structured_inputs_and_outputs_pass_through(calls):
     class Structured(Residual):
         def forward(self, pair, factor):
