@@ -204,7 +204,9 @@ def test_a_subclass_that_does_more_is_not_taken_for_its_base(plain):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    assert plain(nn.Sequential(nn.Conv2d(4, 4, 3), Activated(4))) == "Conv2d Activated"
+    activated = nn.Sequential(nn.Conv2d(4, 4, 3), Activated(4))
+    assert plain(activated) == "dim eq _assert Conv2d relu"
+    assert plain(activated, example=False) == "Conv2d Activated"  # a batch norm asks for the rank
     assert plain(nn.Sequential(Doubled(4, 4, 3), nn.BatchNorm2d(4))) == "Conv2d"
 
 
