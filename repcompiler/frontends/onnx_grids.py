@@ -19,8 +19,10 @@ from repcompiler.ir import Value
 from repcompiler.refusal import refuse
 
 ALL = slice(None)
-DEPTH = 32
-"""Nodes that a list of extents is followed through."""
+LONGEST = 16
+"""Numbers of a list of extents."""
+FAR = 2**20
+"""Places from an end; those that are farther are not followed."""
 LAST = 2**31 - 1
 """An end this large means 'to the end'."""
 RANGES = "its indices are not one range an axis"
@@ -107,6 +109,7 @@ class Grids:
     def __init__(self, lift: Lift) -> None:
         self.lift = lift
         self.known: dict[Value, Grid | None] = {}
+        self.lists: dict[Value, list[Size] | None] = {}
 
     def components(self, indices: Value) -> list[Grid] | None:
         """The index along each axis: what is put side by side along the last dimension."""
@@ -137,7 +140,7 @@ class Grids:
             counts = _constants(start) == [0] and _constants(step) == [1] and isinstance(whole, (int, Extent))
             return Grid((whole,), 0, ALL, whole) if counts and isinstance(whole, (int, Extent)) else None
         x = self.grid(self.lift.data(node))
-        if x is None or node.op_type in ("Cast", "Identity"):
+        if x is None or node.op_type == "Identity" or _is_integral(node):
             return x
         if node.op_type in ("Add", "Expand"):
             other = self.lift.data(node, 1)
@@ -173,6 +176,8 @@ class Grids:
         if start is None or stop is None or len(start) != 1 or len(stop) != 1:
             return None
         part = slice(start[0] or None, None if stop[0] >= LAST else stop[0])
+        if max(abs(part.start or 0), abs(part.stop or 0)) > FAR:
+            return None
         if isinstance(x.whole, int):
             numbers = range(x.whole)[part]
             part = slice_of(numbers.start, numbers.stop, x.whole) if numbers else slice(0, 0)
@@ -184,41 +189,45 @@ class Grids:
         found = self.extents(value)
         return found[0] if found is not None and len(found) == 1 else None
 
-    def extents(self, value: Value, depth: int = DEPTH) -> list[Size] | None:
+    def extents(self, value: Value) -> list[Size] | None:
         """The numbers of a list that are extents, or known."""
-        node = _node(value)
         if value.constant is not None:
             return [*(_constants(value) or [])]
-        if node is None or not node.inputs or not depth:
-            return None
+        if value not in self.lists:
+            self.lists[value] = None  # while it is looked at
+            node = _node(value)
+            found = self._listed(node) if node is not None and node.inputs else None
+            self.lists[value] = found if found is not None and len(found) <= LONGEST else None
+        return self.lists[value]
+
+    def _listed(self, node: onnx_ir.Node) -> list[Size] | None:
         if node.op_type == "Shape":
             x = self.lift.data(node)
             grid = self.grid(x) if x.dtype in ("int64", "int32") else None
             shape = [axis_of(x, axis) for axis in range(x.rank or 0)] if grid is None else grid.shape
             return [*shape[attribute(node, "start", 0) : attribute(node, "end", None)]] if shape else None
         if node.op_type == "Where":
-            return self._chosen(node, depth)
-        parts = [self.extents(self.lift.data(node), depth - 1)]
-        if node.op_type == "Concat":
-            parts += [self.extents(self.lift.data(node, place), depth - 1) for place in range(1, len(node.inputs))]
+            return self._chosen(node)
+        operands = range(len(node.inputs)) if node.op_type == "Concat" else range(1)
+        parts = [self.extents(self.lift.data(node, place)) for place in operands]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
         sizes = [size for part in known for size in part]
-        places = [_constants(self.lift.optional(node, place)) for place in (1, 2, 3)]
-        if node.op_type in ("Cast", "Identity", "Concat"):
+        first, last = (_constants(self.lift.optional(node, place)) for place in (1, 2))
+        if node.op_type in ("Identity", "Concat") or _is_integral(node):
             return sizes
         if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
             return sizes if len(sizes) == 1 else None
-        if node.op_type == "Gather" and places[0] is not None:
-            return [sizes[place] for place in places[0] if -len(sizes) <= place < len(sizes)]
-        if node.op_type == "Slice" and len(node.inputs) < 5 and places[0] is not None and places[1] is not None:
-            return sizes[places[0][0] : places[1][0]]
+        if node.op_type == "Gather" and first is not None:
+            return [sizes[place] for place in first]
+        if node.op_type == "Slice" and len(node.inputs) < 5 and first is not None and last is not None:
+            return sizes[first[0] : last[0]]
         return None
 
-    def _chosen(self, node: onnx_ir.Node, depth: int) -> list[Size] | None:
+    def _chosen(self, node: onnx_ir.Node) -> list[Size] | None:
         """Where(extents == -1, ..., extents): what exporters write for expand, and never true."""
-        condition, sizes = _node(self.lift.data(node)), self.extents(self.lift.data(node, 2), depth - 1)
+        condition, sizes = _node(self.lift.data(node)), self.extents(self.lift.data(node, 2))
         if (
             condition is None
             or condition.op_type != "Equal"
@@ -226,7 +235,7 @@ class Grids:
             or any(isinstance(n, int) and n < 0 for n in sizes)
         ):
             return None
-        compared, never = self.extents(self.lift.data(condition), depth - 1), _constants(self.lift.data(condition, 1))
+        compared, never = self.extents(self.lift.data(condition)), _constants(self.lift.data(condition, 1))
         return sizes if compared == sizes and never is not None and max(never, default=0) < 0 else None
 
 
@@ -234,6 +243,11 @@ def _node(value: Value) -> onnx_ir.Node | None:
     """What computes a value in the document, if it is standard."""
     node = None if value.origin is None else value.origin.producer()
     return node if node is not None and node.domain in STANDARD and all(x is not None for x in node.inputs[:2]) else None
+
+
+def _is_integral(node: onnx_ir.Node) -> bool:
+    """Whether a cast keeps integers."""
+    return node.op_type == "Cast" and attribute(node, "to", 0) in (onnx_ir.DataType.INT64, onnx_ir.DataType.INT32)
 
 
 def _constants(value: Value | None) -> list[int] | None:

@@ -49,7 +49,7 @@ def axis_of(value: Value, axis: int, sums: int = SUMS) -> Extent | int:
         node = value.producer
         if node is None or not node.inputs:
             return Extent(value, axis, more)
-        if isinstance(node.op, Sum) and sums:
+        if isinstance(node.op, Sum) and sums and len(node.inputs) == 2:
             same = {axis_of(x, axis, sums - 1) for x in node.inputs if x.rank == value.rank}
             if len(same) != 1 or any(x.rank != value.rank for x in node.inputs):
                 return Extent(value, axis, more)

@@ -232,3 +232,13 @@ def test_anything_else_is_left_as_it_is_and_why(check, model, reason, body, arra
     proto = model(body, **{**biased(), **SCALARS, **arrays})
     assert reason in {node.op.reason for node in kinds(proto, Opaque) if node.op.label == "ScatterND"}
     check(proto)
+
+
+@pytest.mark.parametrize(("step", "count"), [("Add({0}, {0})", 40), ("Identity({0})", 1000)])
+def test_what_computes_an_index_is_looked_at_once(model, step, count):
+    """Forty steps that double what they read, or a thousand in a row."""
+    chain = "  ".join(f"r{n + 1} = {step.format(f'r{n}')}" for n in range(count))
+    body = f"""{CONV}  {PARTLY}  {FRONT}  h = Shape(c)  g = Gather(h, a2)  r0 = Range(zero, g, one)  {chain}
+        p = Slice(r{count}, [1], [3])  i = Unsqueeze(p, [-1])  s = ScatterND(t, i, u)  {BACK}"""
+    graph = OnnxDocument.open(model(body, **biased(), **SCALARS)).graph()
+    assert any(isinstance(node.op, Opaque) and node.op.label == "ScatterND" for node in graph.nodes)
