@@ -61,7 +61,9 @@ class ResidualPattern(RootPattern):
         signs = [sign for sign, _ in terms]
         skips = [{region.source: (region, inside) for region, inside in regions(value, scope)} for _, value in terms]
         for i, (sign, value) in enumerate(terms):
-            for source, body, inside_body in chains(value, scope, readers=readers) if sign > 0 else ():
+            negation = () if sign > 0 else (Region(value, (Scale(np.array([-1.0]), np.zeros(1)),)),)
+            for source, steps, inside_body in chains(value, scope, readers=readers):
+                body = (*steps, *negation)
                 for j, skip in enumerate(skips):
                     if j == i or source not in skip:
                         continue

@@ -91,6 +91,15 @@ def test_pairs_make_groups_of_a_layer_that_makes_more_than_it_reads(rng, activat
     assert weights(graph) == [(4 + 8, 8, 1, 1), (8 + 16, 4, 3, 3), (8, 8 + 16, 1, 1)]
 
 
+@pytest.mark.parametrize("activation", [Relu(), Gated("silu")], ids=lambda op: getattr(op, "gate", "relu"))
+def test_a_block_that_is_subtracted_is_added_with_its_last_layer_negated(rng, activation):
+    """Zhang et al., DnCNN, TIP 2017: the network tells the noise, and that is subtracted."""
+    first, second = same(rng, 4, 6), same(rng, 6, 4)
+    graph = build(lambda x: Sub(x, second(activation(first(x)))), x=IMAGE)
+    check_pass(PASSES, graph)
+    assert kinds(graph) == ["Conv", activation.kind, "Conv"]
+
+
 @pytest.mark.parametrize("slope", [-1.0, -0.5])
 def test_no_pairs_of_a_slope_that_leaves_little_of_x(rng, slope):
     """abs(x) - abs(-x) is nothing: the digits would cancel."""
