@@ -92,7 +92,10 @@ def compiled(source: Any, how: Settings, outcome: Outcome, example: Any) -> Any:
     assert after is not None
     if how.objective == "macs" and (how.given or how.form == "onnx") and after.macs > before.macs:  # of known extents
         outcome.note("dearer", f"multiply-accumulates {before.macs} -> {after.macs}")
-    if how.objective == "params" and not how.shared and after.parameters > before.parameters:
+    more = after.parameters > before.parameters
+    if how.form == "torch":  # where a number may become a buffer, and a buffer a parameter
+        more = more and after.bytes > before.bytes
+    if how.objective == "params" and not how.shared and more:
         outcome.note("dearer", f"parameters {before.parameters} -> {after.parameters}")
     return result
 

@@ -115,9 +115,16 @@ def params(op: Op) -> int:
 
 
 def stored(op: Op) -> int:
-    """Numbers that the document keeps of `op`: `params`, but for a bias of zeros or a scale of ones, which are not written."""
-    unwritten = [op.bias] if isinstance(op, BIASED) else [op.shift, op.scale - 1.0] if isinstance(op, Scale) else []
-    return params(op) - sum(prod(array.shape) for array in unwritten if known_zero(array))
+    """Numbers that a document keeps of `op`, at most.  A bias of zeros or a scale of ones is not written; where a scale has a
+    shift, ONNX has a batch norm, and with it means and variances.
+    """
+    if isinstance(op, Scale):
+        written = [array for array in (op.shift, op.scale - 1.0) if not known_zero(array)]
+        if len(written) == 2 and op.channels > 1 and op.axis == 1:
+            return 4 * op.channels
+        return sum(prod(array.shape) for array in written)
+    unwritten = op.bias if isinstance(op, BIASED) and known_zero(op.bias) else np.empty(0)
+    return params(op) - prod(unwritten.shape)
 
 
 def launches(op: Op, output: Shape | None = None) -> int:

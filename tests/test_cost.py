@@ -68,7 +68,16 @@ def test_params_that_an_objective_counts_are_written_a_bias_of_zeros_is_not(rng)
     cost = OBJECTIVES["params"].of_op
     assert cost(random_conv(rng, 4, 8, 3), [], None) - cost(random_conv(rng, 4, 8, 3, bias=False), [], None) == 8
     assert cost(random_linear(rng, 3, 81, bias=False), [], None) == 243
-    assert [cost(Scale(t, s), [], None) for t in (np.ones(1), np.zeros(1)) for s in (np.zeros(4), np.ones(4))] == [0, 4, 1, 5]
+    assert [cost(Scale(t, s), [], None) for t in (np.ones(1), np.zeros(1)) for s in (np.zeros(4), np.ones(4))] == [0, 4, 1, 16]
+
+
+def test_params_of_a_scale_with_a_shift_are_those_of_the_batch_norm_it_is_written_as(rng):
+    """Seed 1335 of the fuzzer: four vectors where a convolution of two channels had six numbers."""
+    cost = OBJECTIVES["params"].of_op
+    assert cost(random_scale(rng, 4), [], None) == cost(random_batch_norm(rng, 4), [], None) == 16
+    assert cost(random_scale(rng, 4, axis=2), [], None) == cost(Scale(np.arange(4.0), np.arange(4.0), axis=2), [], None) == 8
+    assert cost(Scale(np.full(1, 2.0), np.full(1, 3.0)), [], None) == 2
+    assert cost(Scale(np.full(4, 2.0), np.zeros(4)), [], None) == cost(Scale(np.ones(1), np.arange(1.0, 5.0)), [], None) == 4
 
 
 def test_launches_are_the_operations_of_a_document(rng):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+import repcompiler
+
 
 def test_new_node_goes_before_the_first_in_the_file_of_those_that_read_it(model, check):
     """Seed 1: the ReLU of equal channels is made anew, and read by what takes the place of the split and of the skip."""
@@ -37,3 +39,12 @@ def test_what_a_rewrite_made_and_another_removed_was_never_in_the_file(model, ch
     """
     _, report = check(model(body))
     assert report.counts()["remove_residual"] == 1
+
+
+def test_two_channels_that_are_scaled_and_shifted_are_stored_best_as_a_convolution(model):
+    """Seed 1335: the diagonal of a kernel as a scale, which ONNX writes as a batch norm of eight numbers."""
+    diagonal = np.diag([0.65, 0.04]).astype(np.float32)[..., None, None]
+    source = model("y = Conv(x, diagonal, bias)", x="N,2,5,8", diagonal=diagonal, bias=np.array([-0.5, 0.6], np.float32))
+    report = repcompiler.Report()
+    repcompiler.compile(source, objective="params", report=report)
+    assert report.after.parameters <= report.before.parameters
