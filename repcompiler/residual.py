@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from repcompiler.composites import written
 from repcompiler.ir import Node, Value
 from repcompiler.joins import add_to, addition_tree, bind_all
-from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Sum
+from repcompiler.ops import ACTIVATIONS, GlobalAvgPool, Mul, Op, Opaque, Scale, Sum
 from repcompiler.pattern import Captured, Fork, LinearPattern, Match, Pattern, RootPattern
 from repcompiler.region import Interior, Region, Scope, regions
 

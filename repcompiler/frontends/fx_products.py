@@ -11,7 +11,7 @@ from repcompiler.algebra import float64
 from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, per_channel, tensor
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ops import Array, Linear, Scale
+from repcompiler.ops import Array, Conv, Linear, Scale
 
 
 def _matrix(c: Context, arg: Any) -> Array:
