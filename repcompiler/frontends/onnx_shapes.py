@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir
+from onnx.defs import SchemaError
+from onnx.shape_inference import InferenceError
 
 from repcompiler.ir import Dim, Shape, Value
 from repcompiler.ops import Op, Opaque
+from repcompiler.refusal import Refusal
 from repcompiler.runtime import bodies_of
 
 UNDEFINED = "undefined"
+FAILURES = (InferenceError, SchemaError, Refusal, RuntimeError, ValueError, KeyError)
+"""What a specification says nothing for: of ONNX's own, of constants that cannot be computed, of names that nothing has."""
 TELLING = ("int64", "int32", "float32")
 LARGEST = 64
 """Numbers of a constant that says what a shape is."""
@@ -59,7 +64,7 @@ def _infer(node: onnx_ir.Node, opset: int, shapes: Mapping[Value, Shape | None])
         data = {value.name: array for value in shapes if (array := _small(value)) is not None}
         proto, opsets = onnx_ir.serde.serialize_node(node), [onnx.helper.make_opsetid("", opset)]
         found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)
-    except Exception:  # it needs to know more, or the node is not as it should be
+    except FAILURES:  # it needs to know more, or the node is not as it should be
         return [None for _ in node.outputs]
     return [_shape(found[value.name]) if value.name in found else None for value in node.outputs]
 
