@@ -23,7 +23,7 @@ def move_pointwise_after_pool(x: Value, mix: Conv, pool: AvgPool | GlobalAvgPool
     if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
         refuse("the convolution does more than mix the channels of one pixel")
     if isinstance(pool, GlobalAvgPool):
-        return (mix if pool.keepdim else Linear(regroup(mix, 1).reshape(mix.out_channels, -1), mix.bias))(pool(x))
+        return (mix if not pool.dropped else Linear(regroup(mix, 1).reshape(mix.out_channels, -1), mix.bias))(pool(x))
     if any(map(any, pool.padding)) and not known_zero(mix.bias):
         refuse("the pool counts padded zeros, which carry no bias")
     share = prod(pool.kernel_size) / pool.divisor

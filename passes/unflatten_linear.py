@@ -37,7 +37,7 @@ def unflatten_linear(y: Expr, unflatten: Reshape) -> Expr | Value | tuple[()]:
 def _of_pixels(op: Op, operands: Sequence[Expr | Value], ones: tuple[int, ...]) -> Expr | Value:
     x = operands[0]
     shape = x.shape or () if isinstance(x, Value) else ()
-    if len(shape) == len(ones) + 2 and op == GlobalAvgPool(keepdim=False):
+    if op == GlobalAvgPool(dropped=len(ones)):
         return GlobalAvgPool()(x)
     if shape[2:] == ones and isinstance(op, Reshape) and op.resolve(shape) == shape[:2]:
         return x

@@ -197,7 +197,7 @@ def _take(op: Take, x: NDArray) -> NDArray:
 
 @meaning.register
 def _global_avg_pool(op: GlobalAvgPool, x: NDArray) -> NDArray:
-    return np.asarray(x.mean(axis=tuple(range(2, x.ndim)), keepdims=op.keepdim))
+    return np.asarray(x.mean(axis=tuple(range(2, x.ndim)), keepdims=not op.dropped))
 
 
 @meaning.register

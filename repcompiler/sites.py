@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Node, Value
 from repcompiler.liveness import peak_of_block, peak_of_term
-from repcompiler.ops import Conv, ConvTranspose, Linear
+from repcompiler.ops import AvgPool, Conv, ConvTranspose, GlobalAvgPool, Linear, MaxPool
 from repcompiler.outline import outline
 from repcompiler.pattern import Match
 from repcompiler.refusal import refuse
@@ -21,7 +21,7 @@ Terms = Mapping[Node, Term]
 Saving = tuple[float, int]
 """By how much cost and number of operations fall; compared in this order."""
 
-WEIGHTED = (Conv, ConvTranspose, Linear)
+SUMMING = (Conv, ConvTranspose, Linear, AvgPool, GlobalAvgPool, MaxPool)
 """What is not computed twice for the sake of two readers."""
 
 
@@ -37,7 +37,7 @@ def spanned(sites: Sites) -> dict[Node, None]:
 
 def refuse_repetition(sites: Sites, terms: Terms) -> None:
     """Refuse to compute for each of several readers what was computed once."""
-    if len(sites) > 1 and sum(map(_weights, terms.values())) > sum(isinstance(n.op, WEIGHTED) for n in spanned(sites)):
+    if len(sites) > 1 and sum(map(_sums, terms.values())) > sum(isinstance(n.op, SUMMING) for n in spanned(sites)):
         refuse("it would be computed for each of its readers", "fan-out")
 
 
@@ -92,6 +92,6 @@ def _made(terms: Terms, site: Node) -> set[Expr]:
     return {part for term in earlier for part in term.parts()}
 
 
-def _weights(term: Term) -> int:
-    """Operations with weights in an expression."""
-    return sum(isinstance(part.op, WEIGHTED) for part in term.parts()) if isinstance(term, Expr) else 0
+def _sums(term: Term) -> int:
+    """Operations in an expression that each look at many numbers for one."""
+    return sum(isinstance(part.op, SUMMING) for part in term.parts()) if isinstance(term, Expr) else 0

@@ -43,7 +43,7 @@ CASES = {
     "Gated, GELU by tanh": (ops.Gated("gelu_tanh"), [IMAGE]),
     "Gated, HardSwish": (ops.Gated("hardswish"), [IMAGE]),
     "GlobalAvgPool": (ops.GlobalAvgPool(), [IMAGE]),
-    "GlobalAvgPool to numbers": (ops.GlobalAvgPool(keepdim=False), [IMAGE]),
+    "GlobalAvgPool to numbers": (ops.GlobalAvgPool(dropped=2), [IMAGE]),
     "HardSigmoid": (ops.HardSigmoid(1 / 6, 0.5), [IMAGE]),
     "Identity": (ops.Identity(), [IMAGE]),
     "Linear": (random_linear(rng, 8, 3), [IMAGE]),

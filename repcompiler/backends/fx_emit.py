@@ -133,11 +133,10 @@ class Emit(Writer):
                 return self.graph.call_function(torch.stack if op.new else torch.cat, (list(x), op.axis))
             case Take():
                 return self._take(op, x[0])
-            case GlobalAvgPool(keepdim=False):
-                return self.graph.call_method("mean", (self.graph.call_method("flatten", (x[0], 2)), 2))
             case GlobalAvgPool():
                 assert self.place.rank is not None, "the torch frontend lifts a mean of known rank"
-                return self.graph.call_method("mean", (x[0], tuple(range(2, self.place.rank)), True))
+                axes = tuple(range(2, op.dropped + 2 if op.dropped else self.place.rank))
+                return self.graph.call_method("mean", (x[0], axes, not op.dropped))
             case MaxPool():
                 return self._maximum(op, x[0])
             case Resize():

@@ -181,8 +181,12 @@ class Emit(Activations):
         return self._scale(Scale(np.ones(1), op.value), self._pad(((0, 0), *op.padding), inner))
 
     def _mean(self, op: GlobalAvgPool, x: onnx_ir.Value) -> onnx_ir.Value:
-        mean = self._node("GlobalAveragePool", x)
-        return mean if op.keepdim else self._node("Flatten", mean, axis=1)
+        if not op.dropped:
+            return self._node("GlobalAveragePool", x)
+        axes = list(range(2, 2 + op.dropped))
+        if self.opset < 18:
+            return self._node("ReduceMean", x, axes=axes, keepdims=0)
+        return self._node("ReduceMean", x, self.initializer(".axes", np.array(axes), INT64), keepdims=0)
 
     def _stack(self, op: Stack, *parts: onnx_ir.Value) -> onnx_ir.Value:
         if op.new and self.opset < 13:

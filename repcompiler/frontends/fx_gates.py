@@ -46,7 +46,7 @@ def _mean(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: A
         raise Unliftable
     if sorted(_axis(axis, len(shape)) for axis in axes) != list(range(2, len(shape))):
         raise Unliftable
-    return GlobalAvgPool(keepdim), (x,)
+    return GlobalAvgPool(0 if keepdim else len(shape) - 2), (x,)
 
 
 def _adaptive(axes: int) -> Entry:

@@ -39,7 +39,8 @@ def reduce_mean(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     if x.rank is None or axes is None:
         return None
     pixels = x.rank > 2 and sorted(axis % x.rank for axis in axes) == list(range(2, x.rank))
-    return Lifted(GlobalAvgPool(bool(attribute(node, "keepdims", 1))), (x,), lift.parameters(node)) if pixels else None
+    dropped = 0 if attribute(node, "keepdims", 1) else x.rank - 2
+    return Lifted(GlobalAvgPool(dropped), (x,), lift.parameters(node)) if pixels else None
 
 
 def expand(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -93,9 +93,9 @@ class DepthToSpace(Op):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Op):
-    """The mean of all pixels of a channel, as one pixel; without `keepdim` as a number, which no spatial axis is left of."""
+    """The mean of all pixels of a channel, as one pixel; or as a number, where the spatial axes, `dropped` in number, go."""
 
-    keepdim: bool = True
+    dropped: int = 0
 
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
-        return None if shapes[0] is None else (*shapes[0][:2], *(1 for _ in shapes[0][2:] if self.keepdim))
+        return None if shapes[0] is None else (*shapes[0][:2], *(1 for _ in shapes[0][2:] if not self.dropped))

@@ -150,7 +150,7 @@ class Siamese(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(*conv_bn(4, 4, 3), nn.ReLU(), *conv_bn(4, 4, 1))
+        self.features = nn.Sequential(*conv_bn(4, 4, 3), nn.ReLU(), *conv_bn(4, 4, 1), nn.ReLU())
         self.head, self.norm = nn.Linear(4, 2), nn.BatchNorm1d(2)
 
     def embed(self, x):

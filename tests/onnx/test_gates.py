@@ -23,7 +23,9 @@ def case(name, body, *ops, **options):
         case("Softmax of the last axis, before", "y = Softmax<axis=3>(x)", Softmax(3), opset=11),
         case("GlobalAveragePool", "y = GlobalAveragePool(x)", GlobalAvgPool()),
         case("ReduceMean of pixels", "y = ReduceMean<axes=[-1,2]>(x)", GlobalAvgPool()),
-        case("ReduceMean of pixels, without them", "y = ReduceMean<axes=[2,3], keepdims=0>(x)", GlobalAvgPool(False), y="N,C"),
+        case(
+            "ReduceMean of pixels, without them", "y = ReduceMean<axes=[2,3], keepdims=0>(x)", GlobalAvgPool(dropped=2), y="N,C"
+        ),
         case("ReduceMean of channels", "y = ReduceMean<axes=[1]>(x)", None),
         case("ReduceMean of all", "y = ReduceMean(x)", None),
         case("product", "s = Sigmoid(x) y = Mul(x, s)", Sigmoid(), Mul()),

@@ -7,7 +7,7 @@ from repcompiler.passes.unflatten_linear import unflatten_linear
 from repcompiler.testing import build, check_pass, random_conv, random_linear, relu
 
 IMAGE = (None, 6, None, None)
-mean, number = GlobalAvgPool(), GlobalAvgPool(keepdim=False)
+mean, number = GlobalAvgPool(), GlobalAvgPool(dropped=2)
 row, image = Reshape((0, 6)), Reshape((0, 6, 1, 1))
 
 
