@@ -68,19 +68,25 @@ class Block:
     def _images(self, source: Value, margin: bool) -> Images:
         return images(source, (self.before, self.after), margin)
 
-    def sample(self) -> None:
-        """Refuse what differs on random inputs, as far as these can occur."""
+    def sample(self) -> bool:
+        """Refuse what differs on random inputs, as far as these can occur.
+
+        Whether a channel that an activation reads is one number on all of them: what comes of that is one too, and no law.
+        """
         feeds: dict[Value, Any] = {}
         for source in self.sources:
             image = self.rng.standard_normal((self.large[source].batch, *self.large[source].shape))
             feeds[source] = np.clip(image, *interval(source))  # what it can be: a rewrite may count on that
         made = self.new.run(feeds)[self.new.result] if self.rest else np.zeros(())
         feeds |= {value: self.rng.standard_normal(made.shape) for value in self.rest}
-        before, after = self.before.run(feeds)[self.before.result], self.after.run(feeds)[self.after.result]
+        values = self.before.run(feeds)
+        before, after = values[self.before.result], self.after.run(feeds)[self.after.result]
         _refuse_other_shape(before, after)
         deviation = float(np.max(np.abs(before - after), initial=0.0))
         if not deviation <= TOLERANCE * float(np.max(np.abs(before), initial=1.0)):
             refuse(f"{WRONG}: the results differ on random numbers by {deviation:.1e}")
+        read = (values[operands[0]] for _, op, operands in self.before.steps if not isinstance(op, AFFINE))
+        return any(bool((np.ptp(array.swapaxes(0, 1).reshape(array.shape[1], -1), axis=1) == 0).any()) for array in read)
 
     def prove(self, choice: Sequence[int] = ()) -> Tally:
         """Compare constants and coefficients; `choice`: which stand-in is taken for what is not affine, level by level."""
