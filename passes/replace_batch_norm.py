@@ -2,8 +2,9 @@
 
     t x + s  =  diag(t) * x + s        t = gamma / sqrt(var + eps),  s = beta - t mean
 
-Exact always, of maps (of a vector or a token, the layer would be dense).  It saves nothing but a kind of operation, so it is
-what `plain` asks for; tried last, as what becomes one with a layer is better than a layer of its own.
+Exact where x has as many channels as the norm, of maps (of a vector or a token, the layer would be dense).  It saves nothing
+but a kind of operation, so it is what `plain` asks for; tried last, as what becomes one with a layer is better than a layer of
+its own.
 Source: Ding et al., RepVGG, CVPR 2021, section 3.3 (the BN-identity branch).
 """
 
@@ -20,7 +21,10 @@ def layer(x: Value, norm: Affine) -> Expr:
         refuse("what it scales has no pixels" if x.rank else f"the shape of '{x.name}' is not known")
     if norm.channels == 1:
         refuse("one number for all channels is arithmetic, no layer")
-    return batch_norm_to_conv.view(norm, norm.channels, x.rank - 2)(x)
+    conv = batch_norm_to_conv.view(norm, norm.channels, x.rank - 2)
+    if isinstance(norm, Scale) and x.shape is not None and x.shape[1] != norm.channels:
+        refuse("it would make several channels of one, where there is one")
+    return conv(x)
 
 
 @rewrite(one_of(BatchNorm, Scale)("x", name="norm"), outline=layer, last=True)

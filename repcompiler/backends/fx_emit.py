@@ -289,8 +289,8 @@ class Emit(Writer):
         return self.graph.call_function(MAXIMA[len(op.stride)], (x, op.kernel_size, op.stride, padding, op.dilation))
 
     def _resize(self, op: Resize, x: fx.Node, *given: fx.Node) -> fx.Node:
-        assert self.place.rank is not None, "the torch frontend lifts a resize of known rank"
-        linear = ("linear", "bilinear", "trilinear")[self.place.rank - 3]
+        axes = max(len(op.scales or op.sizes), (self.place.rank or 0) - 2)
+        linear = ("linear", "bilinear", "trilinear")[axes - 1]
         mode = {"floor": "nearest", "round_prefer_ceil": "nearest-exact"}[op.rounding] if op.mode == "nearest" else linear
         corners = None if op.mode == "nearest" else op.coordinates == "align_corners"
         operands = iter(given)

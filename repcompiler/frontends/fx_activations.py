@@ -18,10 +18,11 @@ from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
 from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
+LINEAR = ("linear", "bilinear", "trilinear")
 INTERPOLATIONS = {
     "nearest": ("nearest", "asymmetric", "floor"),
     "nearest-exact": ("nearest", "half_pixel", "round_prefer_ceil"),
-    **dict.fromkeys(("linear", "bilinear", "trilinear"), ("linear", "half_pixel", "floor")),
+    **dict.fromkeys(LINEAR, ("linear", "half_pixel", "floor")),
 }
 """torch's modes, in ONNX's words: what is mixed, where a pixel lies, how its place is rounded."""
 
@@ -34,6 +35,8 @@ def interpolation(mode: Any, size: Any, scale_factor: Any, align_corners: Any) -
     coordinates = "align_corners" if align_corners else coordinates
     given = scale_factor if size is None else size
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if mode in LINEAR and values != (None,):  # these say how many axes there are
+        values *= LINEAR.index(mode) + 1 if len(values) == 1 else 1
     if size is None and all(type(value) in (int, float) for value in values):
         return Resize(kind, coordinates, rounding, scales=tuple(map(float, values)))
     if size is None or not all(type(value) in (int, type(None)) for value in values):

@@ -257,3 +257,16 @@ def test_levels_that_are_enlarged_and_concatenated_are_mixed_each_at_its_own_siz
     model, _ = exactly(Decoder(), objective="macs")
     assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 2
     assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_a_resize_of_unknown_rank_is_moved_as_it_is(mode):
+    """Without an example, only the mode says how many axes there are."""
+    norm = nn.BatchNorm2d(3)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.weight, -1.0, 1.0)
+    model = nn.Sequential(nn.Conv2d(4, 3, 1), nn.Upsample(scale_factor=2, mode=mode), norm).eval()
+    result = repcompiler.compile(model)
+    x = torch.randn(2, 4, 5, 3)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in result.modules())
+    torch.testing.assert_close(result(x), model(x))

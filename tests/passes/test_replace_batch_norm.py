@@ -114,6 +114,7 @@ def test_a_layer_stores_two_numbers_a_channel_where_a_norm_stores_four(rng):
     [
         ((2, 4), 1, 4, "what it scales has no pixels"),
         (None, 1, 4, "the shape of 'x' is not known"),
+        ((None, None, 5), 1, 4, "it would make several channels of one, where there is one"),
         (IMAGE, 1, 1, "one number for all channels is arithmetic, no layer"),
         ((2, 3, 4), 2, 4, "it scales another axis than the channels"),
     ],
