@@ -10,7 +10,7 @@ those constants were read from are kept beside the inputs as `Node.parameters`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -259,10 +259,8 @@ class Graph:
         order: list[Node] = []
         done: set[Node] = set()
         for start in self.nodes:
-            stack: list[tuple[Node, Iterator[Value]]] = []
-            if start not in done:
-                done.add(start)
-                stack.append((start, iter((*start.inputs, *start.parameters))))
+            stack = [] if start in done else [(start, iter((*start.inputs, *start.parameters)))]
+            done.add(start)
             while stack:
                 node, operands = stack[-1]
                 for value in operands:
@@ -291,14 +289,11 @@ class Graph:
         for value in dict.fromkeys((*self.inputs, *defined, *uses)):
             if value.uses != uses.get(value, {}):
                 raise ValueError(f"the recorded uses of {value!r} are not its uses")
-        for value in uses:
+        for value in (*uses, *self.outputs):
             if value.producer is not None and value.producer not in self.nodes:
-                raise ValueError(f"{value!r} is read, but its producer has left the graph")
+                raise ValueError(f"{value!r} has lost its producer, which has left the graph")
         position = {node: index for index, node in enumerate(self.topological())}
         for value, users in uses.items():
             producer = value.producer
             if producer is not None and any(position[user] <= position[producer] for user in users):
                 raise ValueError(f"{value!r} is read before it is defined: the graph has a cycle")
-        for value in self.outputs:
-            if value.producer is not None and value.producer not in self.nodes:
-                raise ValueError(f"the output {value!r} has lost its producer")

@@ -109,10 +109,10 @@ def lose_an_output(graph):
         (keep_a_stale_use, "recorded uses of %y"),
         (keep_a_stale_use_of_an_input, "recorded uses of %z"),
         (forget_a_parameter, "recorded uses of %weight"),
-        (lose_a_producer, "%identity1 is read, but its producer has left the graph"),
+        (lose_a_producer, "%identity1 has lost its producer, which has left the graph"),
         (close_a_cycle, "cycle"),
         (read_oneself, "cycle"),
-        (lose_an_output, "output %z has lost its producer"),
+        (lose_an_output, "%z has lost its producer, which has left the graph"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

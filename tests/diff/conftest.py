@@ -1,5 +1,6 @@
 """Small ONNX files: blocks of three branches in a row, under whatever names."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,20 @@ def repvgg(path, blocks=2, name="block{}/{}", seed=0):
     graph = helper.make_graph(nodes, "g", [first], [last], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1400,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield started
+    started.quit()
 
 
 @pytest.fixture

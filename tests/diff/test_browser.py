@@ -15,21 +15,8 @@ import repcompiler
 webdriver = pytest.importorskip("selenium.webdriver")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 Keys, WebDriverWait = webdriver.Keys, wait.WebDriverWait
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-there = bool(CHROMIUM and DRIVER) or os.environ.get("BROWSER") == "chromium"
+there = all(map(shutil.which, ("chromium", "chromedriver"))) or os.environ.get("BROWSER") == "chromium"
 pytestmark = pytest.mark.skipif(not there, reason="chromium and chromium-driver are not installed")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1400,1000"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield started
-    started.quit()
 
 
 @pytest.fixture

@@ -7,18 +7,15 @@ from repcompiler.certificate import Certify
 from repcompiler.cost import OBJECTIVES
 from repcompiler.explain import explain
 from repcompiler.ops import (
-    AvgPool,
     Clip,
     ClipChannels,
     Conv,
     Gated,
     Identity,
     MaxPool,
-    Pad,
     PRelu,
     Relu,
     Sigmoid,
-    Subsample,
     Sum,
 )
 from repcompiler.passes import PASSES
@@ -194,68 +191,6 @@ def test_grouped_layers_stay_grouped(rng):
     assert bottleneck(4) == [1, 12, 1]
 
 
-@pytest.mark.parametrize("size", [(9, 7), (8, 6), (1, 2)])
-def test_a_strided_shortcut_goes_where_fewest_weights_come_of_it(rng, size):
-    shortcut = random_conv(rng, 4, 8, 1, stride=2)
-
-    def block(x):
-        x = Relu()(x)
-        return Add(same(rng, 8, 8)(Relu()(same(rng, 4, 8, stride=2)(x))), shortcut(x))
-
-    graph = build(block, x=(None, 4, *size))
-    check_pass(RULES, graph)
-    assert weights(graph) == [(8 + 4, 4, 3, 3), (8, 8 + 4, 3, 3)]
-
-
-def test_a_shortcut_that_reads_between_the_strides_goes_first(rng):
-    shortcut = random_conv(rng, 4, 8, 2, stride=2)
-
-    def block(x):
-        return Add(same(rng, 8, 8)(Relu()(same(rng, 4, 8, stride=2)(x))), shortcut(x))
-
-    graph = build(block, x=(None, 4, 8, 6))
-    check_pass(RULES, graph)
-    assert weights(graph) == [(8 + 16, 4, 3, 3), (8, 8 + 16, 3, 3)]
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_only_channels_that_the_shortcut_reads_and_makes_are_carried(rng, stride):
-    """As of ResNets for small images, whose shortcut has fewer channels than the block makes, and zeros for the rest."""
-    shortcut = random_conv(rng, 4, 8, 1, stride=stride)
-    shortcut.weight[:, 1] = shortcut.weight[:5] = shortcut.bias[:5] = 0.0
-
-    def block(x):
-        x = Relu()(x)
-        return Add(same(rng, 6, 8)(Relu()(same(rng, 4, 6, stride=stride)(x))), shortcut(x))
-
-    graph = build(block, x=IMAGE)
-    check_pass(PASSES, graph)
-    assert weights(graph) == [(6 + 3, 4, 3, 3), (8, 6 + 3, 3, 3)]
-
-
-def test_a_shortcut_that_crops_what_the_layers_lose(rng):
-    first, second = random_conv(rng, 4, 6, 3), random_conv(rng, 6, 4, 3)
-    crop = random_conv(rng, 4, 4, 1, padding=-2)
-    graph = build(lambda x: Add(second(Relu()(first(x))), crop(x)), x=(None, 4, 9, 7))
-    assert len(check_pass(RULES, graph).steps) == 1
-
-
-def test_a_shortcut_that_reads_other_pixels_is_refused(rng):
-    shifted = random_conv(rng, 4, 4, 1, padding=((1, -1), (0, 0)))
-    graph = build(lambda x: Add(same(rng, 6, 4)(Relu()(same(rng, 4, 6)(x))), shifted(x)), x=IMAGE)
-    assert len(check_pass(RULES, graph).steps) == 1  # the last layer may read them
-    narrow = random_conv(rng, 4, 4, 1, padding=((1, -1), (0, 0)))
-
-    def block(x):
-        return Add(random_conv(rng, 6, 4, 1)(Relu()(random_conv(rng, 4, 6, 3)(x))), random_conv(rng, 4, 4, 1, padding=-1)(x))
-
-    assert len(check_pass(RULES, build(block, x=(None, 4, 9, 7))).steps) == 1
-    strided = build(
-        lambda x: Add(same(rng, 6, 4, stride=2)(Relu()(same(rng, 4, 6, stride=2)(x))), narrow(x)), x=(None, 4, 1, 1)
-    )
-    assert not check_pass(RULES, strided).steps
-
-
 def test_a_block_that_starts_and_ends_with_its_activation(rng):
     graph = build(lambda x: Add(Relu()(same(rng, 4, 4)(Relu()(x))), x), x=IMAGE)
     check_pass(RULES, graph)
@@ -328,31 +263,6 @@ def test_nothing_passes_a_maximum_of_several_pixels(rng):
     assert not log.steps
     (line,) = explain(graph, log.declined)
     assert line.reason == "the skip connection crosses 'maxpool1' (MaxPool)"
-
-
-AVERAGE = AvgPool((3, 3), (2, 2), ((1, 1), (1, 1)), 9)
-CROP = ((-1, -1), (0, 0))
-
-
-@pytest.mark.parametrize(
-    ("inner", "shortcut"),
-    [
-        (AVERAGE, {"stride": 2}),
-        (Subsample((2, 2)), {"stride": 2}),
-        (Pad(((1, 1),) * 2), {"padding": 1}),
-        (Pad(CROP), {"padding": CROP}),
-    ],
-)
-def test_average_pools_strides_and_frames_inside_a_block(rng, inner, shortcut):
-    """Of the reserved channels a pool takes the pixel in the middle."""
-
-    def block(x):
-        hidden = inner(Gated("silu")(same(rng, 4, 6)(x)))
-        return Add(same(rng, 6, 4)(Relu()(same(rng, 6, 6)(hidden))), random_conv(rng, 4, 4, 1, **shortcut)(x))
-
-    graph = build(block, x=(None, 4, 9, 8))
-    check_pass(PASSES, graph)
-    assert not any(isinstance(node.op, (Sum, AvgPool)) for node in graph.nodes)
 
 
 @pytest.mark.parametrize("objective", ["latency", "macs", "params"])

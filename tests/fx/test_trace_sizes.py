@@ -1,0 +1,160 @@
+"""Which extents of the inputs a trace leaves free, and parts whose number depends on them."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import fx, nn
+
+import repcompiler
+from repcompiler.frontends.fx import FxDocument
+
+
+def pair(c=4, k=3):
+    return nn.Sequential(nn.Conv2d(c, c, k, padding=k // 2, bias=False), nn.BatchNorm2d(c))
+
+
+class Residual(nn.Module):
+    """RepVGG without its activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.narrow = pair(k=3), pair(k=1)
+
+    def forward(self, x):
+        return self.wide(x) + self.narrow(x)
+
+
+@pytest.mark.parametrize("example", [True, False])
+def test_inputs_have_symbols_where_the_model_takes_other_sizes(example):
+    model = nn.Sequential(nn.ReLU(), *pair(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    (spec,) = FxDocument.trace(model, torch.randn(1, 4, 20, 24) if example else None).inputs()
+    assert (spec.name, spec.shape, spec.dtype) == ("input_1", ("batch", 4, "height", "width"), "float32")
+
+
+def test_an_input_of_fixed_size_has_that_size():
+    model = nn.Sequential(*pair(), nn.Flatten(), nn.Linear(4 * 20 * 24, 2)).eval()
+    (spec,) = FxDocument.trace(model, torch.randn(1, 4, 20, 24)).inputs()
+    assert spec.shape == ("batch", 4, 20, 24)
+
+
+class Clips(nn.Module):
+    """A batch of clips, four frames of each side by side, some channels of a frame taken from the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        frames, channels, height, width = x.size()
+        clips = x.view(frames // 4, 4, channels, height, width)
+        return self.norm(self.conv(clips.roll(1, 1).view(frames, channels, height, width)))
+
+
+class Windows(nn.Module):
+    """Tokens of windows of seven pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        batch, channels, height, width = x.size()
+        windows = x.view(batch, channels, height // 7, 7, width // 7, 7)
+        return self.norm(self.conv(windows.permute(0, 1, 3, 2, 5, 4).reshape(batch, channels, height, width)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "example", "other", "known"),
+    [
+        (Clips, (8, 4, 9, 10), (4, 4, 5, 3), ("batch", 4, "height", "width")),
+        (Windows, (1, 4, 14, 21), (2, 4, 7, 28), ("batch", 4, "height", "width")),
+    ],
+)
+def test_extents_that_have_to_divide_are_free_all_the_same(same, randomise, kind, example, other, known):
+    model = randomise(kind()).double()
+    (spec,) = FxDocument.trace(model, torch.randn(example, dtype=torch.float64)).inputs()
+    assert spec.shape == known
+    x = torch.randn(other, dtype=torch.float64)
+    result = repcompiler.compile(model, torch.randn(example, dtype=torch.float64), objective="plain")
+    same(model(x), result(x))
+
+
+def test_an_input_that_no_convolution_reads_is_unknown_without_an_example():
+    class Gathers(Residual):
+        def forward(self, index):
+            return super().forward(self.wide[0].weight[index])
+
+    (spec,) = FxDocument.trace(Gathers().eval()).inputs()
+    assert spec.shape is None
+
+
+def test_branches_of_one_size_here_and_another_there_are_not_merged(plain):
+    class Sizes(nn.Module):
+        """The strided branches agree in size at odd extents only; the model takes nothing else."""
+
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(4, 4, 2, stride=2, bias=False), nn.Conv2d(4, 4, 3, stride=2, bias=False)
+
+        def forward(self, x):
+            return F.relu(self.wide(x) + self.narrow(x))
+
+    with pytest.raises(RuntimeError):
+        Sizes()(torch.randn(1, 4, 6, 6))
+    model = Sizes().double().eval()
+    x = torch.randn(1, 4, 7, 7, dtype=torch.float64)
+    result = repcompiler.compile(model, x, objective="plain")
+    assert sum(isinstance(part, nn.Conv2d) for part in result.modules()) == 2
+
+
+@fx.wrap
+def divided(x, sizes):
+    sizes[0] *= 2
+    return x / sizes[0]
+
+
+def test_a_function_that_writes_into_a_list_it_is_given(exactly):
+    class Divides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn, self.sizes = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), [3, 5]
+
+        def forward(self, x):
+            return divided(self.bn(self.conv(x)), [*self.sizes])
+
+    _, report = exactly(Divides())
+    assert report.counts() == {"fold_batch_norm": 1}
+
+
+class Parts(nn.Module):
+    """Two parts of the channels, each through a layer of its own."""
+
+    def __init__(self, parted):
+        super().__init__()
+        self.parted, self.layers = parted, nn.ModuleList([nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, padding=1)])
+
+    def forward(self, x):
+        return torch.cat([layer(part) for layer, part in zip(self.layers, self.parted(x), strict=True)], 1)
+
+
+def unpacked(x):
+    first, second = x.split(2, dim=1)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "parted",
+    [
+        lambda x: list(x.chunk(2, 1)),
+        lambda x: torch.chunk(x, chunks=2, dim=1),
+        lambda x: [*torch.split(x, [2, 2], dim=1)],
+        lambda x: list(x.split((2, 2), 1)),
+        unpacked,
+    ],
+)
+def test_parts_of_the_channels_are_traced_through(parted, plain):
+    assert plain(Parts(parted)) == "Conv2d"
+
+
+def test_parts_whose_number_depends_on_the_input_are_traced_around(plain):
+    assert plain(nn.Sequential(Parts(lambda x: list(x.split(2, 1))), *pair())) == "Parts Conv2d"
