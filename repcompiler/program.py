@@ -12,7 +12,7 @@ import numpy as np
 from repcompiler import interpreter
 from repcompiler.ir import Expr, Value
 from repcompiler.linear_part import AFFINE, magnitude
-from repcompiler.ops import Constant, Conv, Linear, Op
+from repcompiler.ops import Constant, Conv, Linear, Op, Opaque
 from repcompiler.rank_one import RankOne, respond
 
 NDArray = np.ndarray[Any, Any]
@@ -95,7 +95,12 @@ def _apply(op: Op, arrays: list[Any], size: bool) -> NDArray:
     if isinstance(op, (Conv, Linear)) and isinstance(arrays[0], RankOne):
         return respond(op, arrays[0], size)
     dense = [array.dense() if isinstance(array, RankOne) else array for array in arrays]
-    return np.asarray(interpreter.evaluate(magnitude(op) if size else op, dense)[0])
+    if not isinstance(op, Opaque):
+        return np.asarray(interpreter.evaluate(magnitude(op) if size else op, dense)[0])
+    try:
+        return np.asarray(interpreter.evaluate(op, dense)[0])
+    except Exception as error:  # of whatever runs the document
+        raise ValueError(f"{op.label} does not run on numbers that were made up: {error}") from error
 
 
 def _absolute(array: NDArray | RankOne) -> NDArray | RankOne:

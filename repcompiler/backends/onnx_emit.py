@@ -146,7 +146,7 @@ class Emit(Activations):
 
     def _scale(self, op: Scale, x: onnx_ir.Value) -> onnx_ir.Value:
         scaled, shifted = bool(np.any(op.scale != 1)), not known_zero(op.shift)
-        if scaled and shifted and op.channels > 1 and op.axis == 1:
+        if op.channels > 1 and op.axis == 1 and ((scaled and shifted) or self.output.rank is None):
             scale, shift = (np.broadcast_to(array, (op.channels,)) for array in (op.scale, op.shift))
             parts = (".scale", scale), (".shift", shift), (".mean", np.zeros(op.channels)), (".var", np.ones(op.channels))
             return self._node("BatchNormalization", x, *(self.initializer(*part) for part in parts), epsilon=0.0)
@@ -160,7 +160,8 @@ class Emit(Activations):
         """`vector` shaped so that it broadcasts along the axis of `op`, and enlarges nothing."""
         if vector.shape[0] == 1:
             return vector.reshape(())
-        behind = -op.axis - 1 if op.axis < 0 else (self.output.rank or 2) - 1 - op.axis
+        assert op.axis < 0 or self.output.rank is not None, "channels of a value of unknown rank are scaled by a batch norm"
+        behind = -op.axis - 1 if op.axis < 0 else (self.output.rank or 0) - 1 - op.axis
         return vector.reshape(-1, *(1,) * behind)
 
     def _pad_channels(self, op: PadChannels, x: onnx_ir.Value) -> onnx_ir.Value:

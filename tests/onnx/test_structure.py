@@ -198,3 +198,16 @@ def test_what_onnx_ir_would_lose_is_refused(model, change, message):
 def test_example_inputs_that_are_none_are_refused(model, example, message):
     with pytest.raises(repcompiler.ModelError, match=message):
         repcompiler.compile(model("y = Relu(x)"), example)
+
+
+def test_a_scale_of_a_value_of_unknown_rank_is_one_of_its_channels(model, check):
+    """Here there are as many columns as channels, along which a vector would be broadcast."""
+    body = """
+        r = Reshape(x, t)  a = BatchNormalization(r, g_4, z, z, var_4)
+        p = AveragePool<kernel_shape=[2,1], pads=[1,0,1,0], count_include_pad=1>(a)  y = BatchNormalization(p, g_4, z, z, var_4)
+    """
+    proto = model(body, x="24,4", inputs="int64[n] t", z=np.zeros(4, np.float32), y="")
+    for objective in ("latency", "plain"):
+        _, report = check(proto, {"t": np.array([1, 4, 6, 4])}, objective=objective)
+        assert not report.reverted
+        assert {"fold_batch_norm_through"} == {step.rule for step in report.steps}
