@@ -2,7 +2,7 @@
 
     reshape(reshape(x, s), t)  =  reshape(x, t)
 
-Exact always: the numbers stay in row-major order.  An extent that t keeps must be a number, or one that s keeps from x.  (Norms
+Exact always: the numbers stay in row-major order.  An extent that t keeps must be one that s keeps from x, or a number.  (Norms
 of tokens, flattened and back, leave such pairs behind once they are folded into the layer before.)
 """
 
@@ -19,8 +19,9 @@ def merge_reshapes(x: Value, first: Reshape, second: Reshape) -> Expr:
     between = first.infer_shape([x.shape]) or ()
     target = list(second.target)
     for axis, size in enumerate(between[: len(target)]):
-        if target[axis] == 0 and isinstance(size, int):
-            target[axis] = size
-        elif target[axis] == 0 and first.target[axis : axis + 1] != (0,):
+        if target[axis] != 0 or first.target[axis : axis + 1] == (0,):
+            continue
+        if not isinstance(size, int):
             refuse("it keeps an extent that is not known")
+        target[axis] = size
     return Reshape(tuple(target), second.tail)(x)

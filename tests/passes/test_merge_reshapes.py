@@ -22,6 +22,7 @@ def merged(first, second, shape):
         (("n", 5, 6), Reshape((0, -1)), Reshape((0, 2, 15)), Reshape((0, 2, 15))),
         (("n", 5, 6), Reshape((0, 3, 10)), Reshape((0, 0, 2, -1)), Reshape((0, 3, 2, -1))),
         (("n", "m", 6), Reshape((0, 0, 2, 3)), Reshape((0, 0, -1)), Reshape((0, 0, -1))),
+        ((2, 6), Reshape((0, 6, 1, 1)), Reshape((0, -1)), Reshape((0, -1))),
         ((2, 5, 6), Reshape((10, 6)), Reshape((0, 3, -1)), Reshape((10, 3, -1))),
         ((2, 6, None, None), Reshape((0, 2, 3), tail=2), Reshape((-1, 3), tail=2), Reshape((-1, 3), tail=2)),
     ],
