@@ -28,7 +28,7 @@ from repcompiler.pattern import Captured, Forked, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, telling
 from repcompiler.rewrite_log import Log, Step
-from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, saving
+from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, refuse_what_stays, saving
 
 Result = Expr | Value | tuple[Expr, ...] | Forked | None
 
@@ -247,6 +247,7 @@ class Rewriter:
                     pending.append(other)
         if len(sites) > 1 and any(found.kept or site.output in found.interior for site in sites for found in sites.values()):
             refuse("its readers read each other", "fan-out")
+        refuse_what_stays(sites)
         return sites
 
     def _cheapest(self, root: Node, match: Match, parts: Result) -> tuple[Term, Term]:

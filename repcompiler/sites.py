@@ -41,6 +41,14 @@ def refuse_repetition(sites: Sites, terms: Terms) -> None:
         refuse("it would be computed for each of its readers", "fan-out")
 
 
+def refuse_what_stays(sites: Sites) -> None:
+    """Refuse where one match starts from what lies inside another: that would be saved for the one, and kept for the other."""
+    within = {value for match in sites.values() for value in match.interior if value not in match.kept}
+    sources = {found for match in sites.values() for found in match.captures.values() if isinstance(found, Value)}
+    if len(sites) > 1 and not within.isdisjoint(sources):
+        refuse("one of its readers needs what lies between for itself", "fan-out")
+
+
 def outlined(sites: Sites, views: Mapping[type, View]) -> Terms | None:
     """What the matches would become, from their geometry alone; None where that cannot be told.  Refuses as `outline` does."""
     terms: dict[Node, Term] = {}

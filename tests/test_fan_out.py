@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from repcompiler.cost import OBJECTIVES
+from repcompiler.cost import OBJECTIVES, params
+from repcompiler.ops import Select
 from repcompiler.passes import PASSES
 from repcompiler.rewriter import Rewriter
 from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, relu
@@ -41,3 +42,17 @@ def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
         "'batchnorm1' is read more than once",
         "it was reverted: verification failed with it",
     }
+
+
+def test_what_one_reader_needs_for_itself_is_not_saved_by_another(rng):
+    """Of one channel it would pay to merge both layers; of the others it does not, so the first one stays either way."""
+    first, second = random_conv(rng, 6, 6, 5), random_conv(rng, 6, 8, (3, 1))
+
+    def block(x):
+        whole = second(first(x))
+        return {"y": Select((0,))(whole), "z": Select(tuple(range(1, 8)))(whole)}
+
+    graph = build(block, x=(None, 6, 12, 12))
+    before = sum(params(node.op) for node in graph.nodes)
+    check_pass(PASSES, graph, "params")
+    assert sum(params(node.op) for node in graph.nodes) <= before
