@@ -57,10 +57,7 @@ def dead(y: Expr, reader: Conv | Linear) -> NDArray:
     """Which channels of y the layer could do without: those it does not read, and constants, but such as it pads with zeros."""
     apart = reader.groups > 1 if isinstance(reader, Conv) else len(shape_of(y) or ()) != 2
     of_tokens = any(isinstance(part.op, Linear) and len(shape_of(part) or ()) != 2 for part in y.parts())
-    if apart or of_tokens or not isinstance(reader.weight, np.ndarray):
-        return np.zeros(reader.in_channels, bool)
-    numbers = constants(y)
-    if len(numbers) != reader.in_channels:
+    if apart or of_tokens or not isinstance(reader.weight, np.ndarray) or len(numbers := constants(y)) != reader.in_channels:
         return np.zeros(reader.in_channels, bool)
     padded = isinstance(reader, Conv) and max(map(max, reader.padding), default=0) > 0
     unread = ~reader.weight.any(axis=(0, *range(2, reader.weight.ndim)))

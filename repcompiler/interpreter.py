@@ -49,7 +49,8 @@ def evaluate(op: Op, arrays: Sequence[NDArray]) -> Sequence[NDArray]:
         if op.evaluate is None:
             raise ValueError(f"{op.kind} cannot be evaluated here")
         return [wide(np.asarray(array)) for array in op.evaluate(arrays)]
-    return [meaning(op, *arrays)]
+    with np.errstate(all="ignore"):  # inf and nan are values: whoever reads them decides what they say
+        return [meaning(op, *arrays)]
 
 
 def _constant(value: Value) -> NDArray:

@@ -39,6 +39,7 @@ def session(model: str | bytes, threads: int = 0, optimised: bool = False, limit
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")  # run once or twice: copying weights does not pay
+        options.enable_mem_reuse = False  # planning it takes time that grows with the square of the nodes: 20 s for 6,000
     if limited and _has_limit():
         options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads

@@ -86,7 +86,6 @@ def _max_pool(op: MaxPool, scale: Scale, axis: int | None) -> None:
 @passes.register(GlobalAvgPool)
 @passes.register(Resize)
 @passes.register(Subsample)
-@passes.register(GlobalAvgPool)
 def _mean(op: Op, scale: Scale, axis: int | None) -> None:
     """A mean of pixels, with weights that sum to 1, of t x + s is t times the mean of x, plus s."""
     _refuse_other_axis(op, axis)

@@ -5,21 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
-
-
-class Call(nn.Module):
-    """A forward given as a function of the module and its input, with parameters to use."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self.function = forward
-        for name, part in parts.items():
-            self.register_module(name, part) if isinstance(part, nn.Module) else self.register_parameter(
-                name, nn.Parameter(part)
-            )
-
-    def forward(self, x):
-        return self.function(self, x)
+from torch_blocks import Call
 
 
 def weight(*shape):

@@ -4,23 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from torch_blocks import Call
 
 
 def weight(*shape):
     return nn.Parameter(torch.randn(*shape))
-
-
-class Call(nn.Module):
-    """A function of itself and the input."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self.function = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 IMAGES = {

@@ -3,24 +3,10 @@
 import pytest
 import torch
 from torch import fx, nn
+from torch_blocks import Residual, pair
 
 import repcompiler
 from repcompiler import ModelError
-
-
-def pair(c=4, k=3):
-    return nn.Sequential(nn.Conv2d(c, c, k, padding=k // 2, bias=False), nn.BatchNorm2d(c))
-
-
-class Residual(nn.Module):
-    """RepVGG without its activation."""
-
-    def __init__(self):
-        super().__init__()
-        self.wide, self.narrow = pair(k=3), pair(k=1)
-
-    def forward(self, x):
-        return self.wide(x) + self.narrow(x)
 
 
 class Undecided(nn.Module):

@@ -267,3 +267,11 @@ def test_deep_graph_is_evaluated_without_recursion():
     graph.outputs.append(value)
     [result] = run(graph, {graph.inputs[0]: np.zeros((1, 1))}).values()
     assert result.item() == 20_000
+
+
+def test_numbers_that_overflow_are_infinite_and_no_warning():
+    op = Scale(np.full(1, 1e200), np.zeros(1))
+    [once] = evaluate(op, [np.full((1, 1), 1e200)])
+    [twice] = evaluate(Scale(np.zeros(1), np.zeros(1)), [once])
+    assert np.isinf(once)
+    assert np.isnan(twice)
