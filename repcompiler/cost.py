@@ -96,9 +96,15 @@ def macs(op: Op, output: Shape | None) -> int:
         return prod(extents(output)) * op.in_channels
     if isinstance(op, AvgPool):
         return prod(extents(output)) * prod(op.kernel_size)
-    if isinstance(op, (BatchNorm, Scale)):
-        return prod(extents(output))
+    if isinstance(op, (BatchNorm, Scale)):  # on an image, where nothing is known
+        shape = output or (None, op.channels, None, None)
+        return 0 if isinstance(op, Scale) and _only_signs(op) else prod(extents(shape))
     return 0
+
+
+def _only_signs(op: Scale) -> bool:
+    """Whether it is an addition or a subtraction, as far as a document knows."""
+    return isinstance(op.scale, np.ndarray) and bool(np.all(op.scale == 1.0) or np.all(op.scale == -1.0))
 
 
 def params(op: Op) -> int:
@@ -115,11 +121,12 @@ def params(op: Op) -> int:
 
 
 def stored(op: Op) -> int:
-    """Numbers that a document keeps of `op`, at most.  A bias of zeros or a scale of ones is not written; where a scale has a
-    shift, ONNX has a batch norm, and with it means and variances.
+    """Numbers that a document keeps of `op`, at most.  A bias of zeros is not written, nor a scale of ones, or of -1 before a
+    shift; where a scale has a shift, ONNX has a batch norm, and with it means and variances.
     """
     if isinstance(op, Scale):
-        written = [array for array in (op.shift, op.scale - 1.0) if not known_zero(array)]
+        factors = () if known_zero(op.scale - 1.0) or (_only_signs(op) and not known_zero(op.shift)) else (op.scale,)
+        written = [*factors, *(() if known_zero(op.shift) else (op.shift,))]
         if len(written) == 2 and op.channels > 1 and op.axis == 1:
             return 4 * op.channels
         return sum(prod(array.shape) for array in written)

@@ -16,7 +16,7 @@ RUN = 2**31
 """Bytes of weights and of values between operations up to which a model is run as a whole after a compilation; a larger one is
 checked rewrite by rewrite, so that memory does not grow with the file.  `repc verify` runs any."""
 NUDGES = 3
-"""How often a source is run again before a difference is called one: its rounding may be small by luck."""
+"""How often a source is run again before a difference is called one: its own rounding may be small by luck."""
 
 
 class Runs(Protocol):
@@ -72,6 +72,9 @@ class Reference:
             self._measure(verification, sample, result)
             self._nudge(verification, sample, unknown=True)
             if not verification.equal:
+                self._measure_exactly(verification, sample, result)
+                self._nudge(verification, sample)
+            if not verification.equal:
                 break
         return verification
 
@@ -79,13 +82,16 @@ class Reference:
         """Judge one probe by itself, and with both models in float64."""
         verification = Verification()
         self._measure(verification, sample, result)
+        self._measure_exactly(verification, sample, result)
+        self._nudge(verification, sample)
+        return verification
+
+    def _measure_exactly(self, verification: Verification, sample: Sample, result: Runs) -> None:
         with suppress(Exception):  # what has no meaning in float64 is not judged by it
             exact = result.run_reference(sample.feeds)
             for output, one, other in zip(verification.outputs, exact, sample.reference, strict=True):
                 if output.eps and not output.reason and self.source.is_exact and result.is_exact:
-                    output.exact = distance(one, other)
-        self._nudge(verification, sample)
-        return verification
+                    output.exact = max(output.exact or 0.0, distance(one, other))
 
     def _nudge(self, verification: Verification, sample: Sample, unknown: bool = False) -> None:
         """Learn from inputs that differ in their last bit what rounding does to an output that seems different.

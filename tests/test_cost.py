@@ -53,6 +53,18 @@ def test_what_only_moves_numbers_multiplies_nothing():
         assert macs(op, IMAGE) == 0
 
 
+def test_an_addition_of_a_constant_multiplies_nothing_as_that_of_a_value():
+    """Seed 13562 of the fuzzer: x - c + x is 2 x - c, one multiplication and one addition."""
+    for factor in (1.0, -1.0):
+        assert macs(Scale(np.full(4, factor), np.ones(4)), (2, 4, 5, 7)) == 0
+    assert macs(Scale(np.full(4, 2.0), np.ones(4)), (2, 4, 5, 7)) == 2 * 4 * 5 * 7
+
+
+def test_a_constant_less_a_value_stores_the_constant(rng):
+    """Seed 19376 of the fuzzer: as a layer it would have a weight, too."""
+    assert OBJECTIVES["params"].of_op(Scale(np.full(4, -1.0), np.ones(4)), [], None) == 4
+
+
 def test_params_are_the_numbers_an_operation_stores(rng):
     assert params(random_conv(rng, 4, 8, 3, groups=2)) == 8 * 2 * 9 + 8
     assert params(random_conv_transpose(rng, 4, 8, 3, groups=2)) == 4 * 4 * 9 + 8

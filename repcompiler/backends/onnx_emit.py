@@ -146,6 +146,8 @@ class Emit(Activations):
 
     def _scale(self, op: Scale, x: onnx_ir.Value) -> onnx_ir.Value:
         scaled, shifted = bool(np.any(op.scale != 1)), not known_zero(op.shift)
+        if shifted and np.all(op.scale == -1) and (self.output.rank is not None or op.channels == 1):
+            return self._node("Sub", self.initializer(".shift", self._per_channel(op, op.shift)), x)
         if op.channels > 1 and op.axis == 1 and ((scaled and shifted) or self.output.rank is None):
             scale, shift = (np.broadcast_to(array, (op.channels,)) for array in (op.scale, op.shift))
             parts = (".scale", scale), (".shift", shift), (".mean", np.zeros(op.channels)), (".var", np.ones(op.channels))

@@ -124,10 +124,15 @@ class OnnxDocument:
         return {spec.name: np.shape(given[spec.name]) if spec.name in given else typical(spec.shape or ()) for spec in free}
 
     def statistics(self) -> Statistics:
-        """Counted over the main graph; parameters are the floating-point initializers and constants."""
+        """Counted over the main graph; parameters are the floating-point initializers and constants, but for limits of Clip."""
         graph, nodes = self.graph(), list(self.onnx_ir_model.graph)
-        constants = [constant_tensor(node) for node in nodes if node.op_type == "Constant"]
-        initializers = [value.const_value for value in self.onnx_ir_model.graph.initializers.values()]
+        limits = {id(value) for node in nodes if node.op_type == "Clip" for value in node.inputs[1:]}
+        constants = [
+            constant_tensor(node) for node in nodes if node.op_type == "Constant" and id(node.outputs[0]) not in limits
+        ]
+        initializers = [
+            value.const_value for value in self.onnx_ir_model.graph.initializers.values() if id(value) not in limits
+        ]
         tensors = [tensor for tensor in (*initializers, *constants) if tensor is not None]
         return Statistics(
             Counter(node.op_type for node in nodes if node.op_type != "Constant"),

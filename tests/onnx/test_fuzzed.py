@@ -48,3 +48,16 @@ def test_two_channels_that_are_scaled_and_shifted_are_stored_best_as_a_convoluti
     report = repcompiler.Report()
     repcompiler.compile(source, objective="params", report=report)
     assert report.after.parameters <= report.before.parameters
+
+
+def test_a_clip_between_two_limits_has_no_more_parameters_than_one_with_a_limit_and_a_relu(model):
+    """Seed 8740: limits are inputs of Clip, and no weights."""
+    report = repcompiler.Report()
+    result = repcompiler.compile(model('c = Clip(x, "", 2.0)\ny = Relu(c)'), objective="params", report=report)
+    assert [node.op_type for node in result.graph.node] == ["Clip"]
+    assert report.before.parameters == report.after.parameters == 0
+
+
+def test_a_constant_less_a_scaled_value_is_a_subtraction(model, check):
+    result, _ = check(model("a = Mul(x, 0.5)\nb = Mul(a, -2.0)\ny = Add(b, b_4x1x1)"))
+    assert [node.op_type for node in result.graph.node] == ["Sub"]
