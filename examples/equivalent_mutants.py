@@ -37,6 +37,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "Conv(weights[0] + weights[1], bias, second.stride, padding, tuple((axis.dilation for axis in axes)), groups)",
     ): "the strides have been found equal",
     ("_convolve", "namespace(inner) -> namespace(outer)"): ONE_NAMESPACE,
+    ("_Lattice", "d // self.dilation or 1 -> d // self.dilation or 0"): "no zeros go between the taps of an axis that has one",
+    ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
     (
         "add_transposed",
         "replace(first, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups) -> "

@@ -144,3 +144,16 @@ def test_float16_and_bfloat16_weights_are_combined_in_float64():
         squeeze_norm(conv, norm),
     ):
         assert result.weight.dtype == result.bias.dtype == np.float64
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_a_factor_is_copied_only_where_a_product_with_it_would_be_of_less_than_float64(make):
+    half, single, double = (make([1.5], dtype=dtype) for dtype in _floats(make))
+    assert algebra.factor(half).dtype == double.dtype
+    assert algebra.factor(single) is single
+    assert algebra.factor(double) is double
+
+
+def _floats(make):
+    library = np if make is np.asarray else torch
+    return library.float16, library.float32, library.float64

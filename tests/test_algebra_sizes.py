@@ -74,6 +74,7 @@ def test_sum_of_kernels_whose_sizes_agree_pads_no_more_than_it_needs(first, seco
     [(_, after)] = merged.padding
     assert windows(merged, n) == sizes[0]
     assert after <= max(conv.padding[0][1] for conv in (first, second)) or after == 0
+    assert after >= 0 or all(conv.padding[0][1] < 0 for conv in (first, second))
 
 
 @law
@@ -96,7 +97,12 @@ def test_sizes_that_may_differ_are_refused_in_a_sum_and_sizes_that_do_in_both():
     first, second = random_conv(rng, 2, 2, (2,), stride=(2,)), random_conv(rng, 2, 2, (1,), stride=(2,))
     with pytest.raises(Refusal, match="differ in size"):
         add(first, second, (None,))
-    for join in (lambda: add(first, second, (9,)), lambda: stack([first, second], (9,))):
+    longer = random_conv(rng, 2, 2, (3,), stride=(2,))  # by a whole stride: the maps differ at any size
+    for join in (
+        lambda: add(first, second, (9,)),
+        lambda: stack([first, second], (9,)),
+        lambda: stack([longer, second], (None,)),
+    ):
         with pytest.raises(Refusal, match="differ in size"):
             join()
 
