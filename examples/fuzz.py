@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import signal
 import sys
 import time
@@ -38,6 +39,8 @@ ROWS, PAGE = ROOT / "build" / "fuzz.jsonl", ROOT / "docs" / "fuzzing.md"
 GRAPHS = 20_000
 SECONDS = 60
 """A graph that takes longer is a finding."""
+MEMORY = 8 * 2**30
+"""Bytes of address space: a network may enlarge a volume two hundred times, and then does not run on the larger size."""
 CHUNK = 10
 JUDGES = ("fuzz_check", "fuzz_shrink")
 
@@ -87,6 +90,7 @@ def _in_time(seed: int, how: Settings) -> Outcome:
 def verdicts(seeds: Sequence[int]) -> list[Row]:
     """In a process of its own."""
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     return [verdict(seed) for seed in seeds]
 
 

@@ -19,12 +19,13 @@ NUMBERS = {"bool", "float16", "float32", "float64", "bfloat16"} | {
 LARGE = 30.0
 """A factor with which most activations that clip do so: ReLU6, hard sigmoid, hard swish."""
 
-Size = tuple[int, int, int, int]
-"""Extents to try for a free batch and up to three free spatial axes."""
+Size = tuple[int, int, int, int, int, int]
+"""Extents to try for a free batch, for the axes of an image (or the first, of a signal) and for those of a volume."""
 
-ODD: tuple[Size, ...] = ((2, 45, 67, 13), (1, 97, 131, 17), (1, 64, 96, 16), (1, 224, 224, 32))
-TINY: tuple[Size, ...] = ((1, 5, 3, 3), (1, 9, 7, 5), (1, 17, 11, 9), (1, 33, 32, 16))
-EVEN: tuple[Size, ...] = ((3, 46, 68, 14), (3, 98, 132, 18), (3, 128, 64, 32), (3, 256, 192, 64))
+Sizes = tuple[Size, ...]
+ODD: Sizes = ((2, 45, 67, 13, 15, 19), (1, 97, 131, 33, 37, 35), (1, 64, 96, 16, 48, 32), (1, 224, 224, 32, 112, 112))
+TINY: Sizes = ((1, 5, 3, 5, 3, 3), (1, 9, 7, 9, 7, 5), (1, 17, 11, 17, 11, 9), (1, 33, 32, 33, 32, 16))
+EVEN: Sizes = ((3, 46, 68, 14, 16, 20), (3, 98, 132, 34, 38, 36), (3, 128, 64, 32, 32, 64), (3, 256, 192, 64, 128, 64))
 """With the odd ones every phase modulo 4: 45, 67, 46 and 68 leave 1, 3, 2 and 0."""
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -55,7 +56,8 @@ def alternatives(specs: Sequence[InputSpec], sizes: Sequence[Size]) -> list[Shap
 def _fit(shape: Shape, size: Size, symbols: dict[str, int]) -> tuple[int, ...]:
     """The shape with each free axis given an extent, a symbol the same wherever it stands."""
     rank = len(shape)
-    free = [size[0], 3, *size[1:], *(4,) * rank] if rank > 2 else [size[0], *(7,) * rank]
+    axes = size[3:] if rank > 4 else size[1:3]
+    free = [size[0], 3, *axes, *(4,) * rank] if rank > 2 else [size[0], *(7,) * rank]
     if rank == 3 and isinstance(shape[2], int):
         free[1] = size[1]  # a sequence of features
     named = (symbols.setdefault(dim, free[axis]) if isinstance(dim, str) else dim for axis, dim in enumerate(shape))
