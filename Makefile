@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 .PHONY: demo test lint types bench zoo coverage mutations verification certificates fuzz guards scaling large clean
 
-demo: $(VENV)/torch.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
+demo: $(VENV)/demo.stamp  ## compile a training-form MobileOne, verify it, measure the speed-up
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/dev.stamp  ## all tests
@@ -56,7 +56,7 @@ clean:
 	rm -rf $(VENV) build demo *.egg-info
 
 # A stamp lists the extras that are in; it is newer than what they were installed from.
-$(VENV)/torch.stamp: EXTRAS := torch
+$(VENV)/demo.stamp: EXTRAS := torch,diff
 $(VENV)/dev.stamp: EXTRAS := torch,simplify,diff,dev
 
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
