@@ -2,6 +2,7 @@
 
 NUMPY = "array-api-compat has the same namespace for numpy; asking it costs an import"
 GENERAL = "the general case gives the same kernel; this one saves work"
+THRESHOLD = "how much is worth while, not what is equal"
 ONE_NAMESPACE = "both weights are arrays of one library"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
@@ -38,6 +39,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "the strides have been found equal",
     ("_convolve", "namespace(inner) -> namespace(outer)"): ONE_NAMESPACE,
     ("_Lattice", "d // self.dilation or 1 -> d // self.dilation or 0"): "no zeros go between the taps of an axis that has one",
+    ("add_among_branches", "True -> False"): "an outline saves work, and is what the whole costs",
+    ("module", "4096 -> 4097"): THRESHOLD,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
     (
         "add_transposed",

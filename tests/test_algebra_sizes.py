@@ -77,6 +77,13 @@ def test_sum_of_kernels_whose_sizes_agree_pads_no_more_than_it_needs(first, seco
     assert after >= 0 or all(conv.padding[0][1] < 0 for conv in (first, second))
 
 
+def test_a_sum_crops_nothing_that_only_one_of_both_crops():
+    """Of an even image a stride of 2 leaves the last pixel over: one reads it and the other does not, if it is cropped."""
+    rng = np.random.default_rng(0)
+    cropping, whole = (random_conv(rng, 2, 2, (1,), stride=(2,), padding=((0, after),)) for after in (-1, 0))
+    assert add(cropping, whole, (8,)).padding == ((0, 0),)
+
+
 @law
 @given(convs(2, 1), convs(2, 2), st.integers(4, 12), generators)
 def test_maps_that_can_be_concatenated_agree_in_size_also_where_it_is_unknown(first, second, n, rng):

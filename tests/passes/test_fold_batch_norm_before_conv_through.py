@@ -139,9 +139,17 @@ def test_part_scaled_along_another_axis_is_refused(rng):
     assert log.declined[0].reason == "a scale of another axis than the channels is that of one part alone"
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_shift_that_would_reach_a_padded_border_is_refused(rng, transposed):
-    conv = random_conv_transpose(rng, 4, 4, 3) if transposed else random_conv(rng, 4, 4, 3, padding=1)
+PADDED = {
+    "on all sides": lambda rng: random_conv(rng, 4, 4, 3, padding=1),
+    "on one side of one axis": lambda rng: random_conv(rng, 4, 4, 3, padding=((0, 0), (0, 1))),
+    "before one axis": lambda rng: random_conv(rng, 4, 4, 3, padding=((1, 0), (0, 0))),
+    "transposed": lambda rng: random_conv_transpose(rng, 4, 4, 3),
+}
+
+
+@pytest.mark.parametrize("side", PADDED)
+def test_shift_that_would_reach_a_padded_border_is_refused(rng, side):
+    conv = PADDED[side](rng)
     shifted = build(lambda x: conv(UPSAMPLE(random_batch_norm(rng, 4)(x))), x=IMAGE)
     log = check_pass(fold_batch_norm_before_conv_through, shifted)
     assert not log.steps

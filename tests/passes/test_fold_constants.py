@@ -78,6 +78,15 @@ def test_constant_larger_than_its_sources_is_refused(rng):
     assert log.declined[0].reason == "the constant would be larger than the parameters it is computed from"
 
 
+def test_constant_as_large_as_its_sources_is_folded_whatever_its_size(rng):
+    graph = build(lambda x: {}, x=(None, 600))
+    weight = computed(graph, opaque("Neg", np.negative), "weight", constant("w", rng.normal(size=600)))
+    y = Value("y")
+    graph.add(add, [graph.inputs[0], weight], [y])
+    graph.outputs.append(y)
+    assert len(check_pass(fold_constants, graph, "latency").steps) == 1
+
+
 def test_expression_that_is_an_output_of_the_graph_folds_in_place(rng):
     graph = generated_weight(rng)
     graph.outputs.append(next(node.output for node in graph.nodes if node.output.name == "product"))

@@ -26,6 +26,12 @@ def test_two_transpositions_are_at_most_one(first, second):
     assert kinds(graph) == ([] if undone else ["Transpose"]) + ["Relu"]
 
 
+def test_a_transposition_that_moves_nothing_goes():
+    graph = build(lambda x: relu(Transpose((0, 1, 2))(x)), x=(None, 4, None))
+    check_pass(eliminate_transpose, graph)
+    assert kinds(graph) == ["Relu"]
+
+
 def test_layers_of_two_layouts_meet(rng):
     conv, pointwise = random_conv(rng, 4, 6, 3), random_conv(rng, 6, 4, 1)
     graph = build(lambda x: relu(pointwise(FIRST(LAST(conv(x))))), x=(None, 4, None, None))
