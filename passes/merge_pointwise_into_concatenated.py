@@ -21,7 +21,7 @@ from repcompiler.term import term
 
 @rewrite(Conv.of(term("y", until=(Conv,), through=(Concat, Resize)), name="mix"))
 def merge_pointwise_into_concatenated(y: Expr, mix: Conv) -> Expr:
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("it does more than mix the channels of one pixel")
     if not any(isinstance(part.op, Concat) for part in y.parts()):
         refuse("nothing is concatenated before it")

@@ -19,7 +19,7 @@ from repcompiler.structure import forms
 
 @rewrite(Conv.of(DepthToSpace.of(Conv.of("x", name="make"), name="blocks"), name="mix"))
 def merge_pointwise_through_depth_to_space(x: Value, make: Conv, blocks: DepthToSpace, mix: Conv) -> tuple[Expr, ...]:
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("it does more than mix the channels of one pixel")
     area, rows = blocks.block ** len(mix.kernel_size), mix.out_channels
     matrix, bias = float64(regroup(mix, 1)), float64(mix.bias)

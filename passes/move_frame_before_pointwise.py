@@ -18,7 +18,7 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(Frame.of(linear("x", name="map", least=1), name="frame"))
 def move_frame_before_pointwise(x: Value, map: Conv, frame: Frame) -> Expr:  # noqa: A002 - what a frame surrounds
-    if any(k > 1 for k in map.kernel_size) or any(s > 1 for s in map.stride) or any(any(pair) for pair in map.padding):
+    if not map.is_pointwise:
         refuse("what is framed sees more than one pixel")
     if not known_zero(float64(frame.value) - float64(map.bias)):
         refuse("the frame holds something else than what the map makes of zero")

@@ -20,7 +20,7 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(one_of(AvgPool, GlobalAvgPool)(Conv.of("x", name="mix"), name="pool"))
 def move_pointwise_after_pool(x: Value, mix: Conv, pool: AvgPool | GlobalAvgPool) -> Expr:
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("the convolution does more than mix the channels of one pixel")
     if isinstance(pool, GlobalAvgPool):
         return (mix if not pool.dropped else Linear(regroup(mix, 1).reshape(mix.out_channels, -1), mix.bias))(pool(x))

@@ -16,6 +16,6 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(*(Conv.of(Resize.of("x", *sizes, name="resize"), name="mix") for sizes in SIZES))
 def move_pointwise_before_resize(x: Value, resize: Resize, mix: Conv, **sizes: Value) -> Expr:
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("it does more than mix the channels of one pixel")
     return resize(mix(x), *sizes.values())

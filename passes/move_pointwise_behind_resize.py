@@ -16,6 +16,6 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(*(Resize.of(Conv.of("x", name="mix"), *sizes, name="resize") for sizes in SIZES))
 def move_pointwise_behind_resize(x: Value, mix: Conv, resize: Resize, **sizes: Value) -> Expr:
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("it does more than mix the channels of one pixel")
     return mix(resize(x, *sizes.values()))

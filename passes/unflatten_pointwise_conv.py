@@ -17,7 +17,7 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(Reshape.of(Conv.of(Reshape.of("x", name="flatten"), name="mix"), name="unflatten"))
 def unflatten_pointwise_conv(x: Value, flatten: Reshape, mix: Conv, unflatten: Reshape) -> Expr:
-    if mix.stride != (1,) or mix.kernel_size != (1,) or any(map(any, mix.padding)):
+    if len(mix.stride) != 1 or not mix.is_pointwise:
         refuse("it does more than mix the channels of one pixel")
     if x.shape is None or not all(isinstance(extent, int) for extent in x.shape[1:]):
         refuse("the extents of the image are not known")

@@ -38,7 +38,7 @@ def adjoint(op: ConvTranspose) -> Conv:
 
 def transposed_pointwise(mix: Conv) -> Conv:
     """M^T of a 1x1 convolution M; refuses what does more than mix the channels of one pixel."""
-    if any(k > 1 for k in mix.kernel_size) or any(s > 1 for s in mix.stride) or any(map(any, mix.padding)):
+    if not mix.is_pointwise:
         refuse("the convolution does more than mix the channels of one pixel")
     weight = _exchanged(mix)
     return replace(mix, weight=weight, bias=zeros_like(weight, (mix.in_channels,)))

@@ -57,6 +57,21 @@ class SumPattern(RootPattern):
                     context = partial(add_to, rest) if rest else match.context
                     bound = replace(bound, rest=tuple(value for _, value in rest), context=context, whole=_summed(found))
                     yield bound.inside(*additions, *(value for values in inside for value in values))
+        match None if self.second.stays else last_step(node, scope):
+            case Join() as join, source, inside if len(by_source.get(source, ())) < len(terms):
+                yield from self._sharing(match, join, source, inside)
+
+    def _sharing(self, match: Match, join: Join, source: Value, interior: Interior) -> Iterator[Match]:
+        """All terms, that share what is inside."""
+        assert isinstance(join.op, Sum)
+        found = [
+            Region(part.source, part.steps, part.negative != (sign < 0))
+            for sign, part in zip(join.op.signs, join.branches, strict=True)
+        ]
+        bound = bind_all(match, {self.first.source: source, self.second.source: source})
+        bound = bound and bind_all(bound, {self.first.name: _summed(found[:-1]), self.second.name: found[-1]})
+        if bound is not None:
+            yield replace(bound, whole=_summed(found)).inside(*interior)
 
 
 def _together(branches: Sequence[Branch]) -> Iterable[Sequence[Branch]]:

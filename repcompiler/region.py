@@ -15,7 +15,7 @@ from typing import Any
 
 from repcompiler import algebra
 from repcompiler.ir import Graph, Node, Value
-from repcompiler.ops import Concat, Conv, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
+from repcompiler.ops import Concat, Conv, Frame, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
 from repcompiler.refusal import refuse
 
 View = Callable[[Any, int, int], Conv]
@@ -98,6 +98,8 @@ def last_step(
     step = scope.step(node)
     if step is not None:
         return step, node.inputs[0], ()
+    if isinstance(node.op, Frame):
+        return _framed(node.op, node.inputs[0], scope, None if shared else node)
     if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
         return None
     branches: list[dict[Value, tuple[Region, Interior]]] = []
@@ -115,10 +117,24 @@ def last_step(
     return None
 
 
+def _framed(frame: Frame, inner: Value, scope: Scope, root: Node | None) -> tuple[Conv, Value, Interior] | None:
+    """A pointwise convolution and a frame of what it makes of zero: the convolution of the image surrounded by zeros.
+
+    `root`: what alone may read the result of the convolution, if not anything.
+    """
+    conv = None if inner.producer is None else inner.producer.op
+    if not isinstance(conv, Conv) or not conv.is_pointwise or (root and not is_read_within(inner, (), scope, root)):
+        return None
+    if not algebra.known_zero(algebra.float64(frame.value) - algebra.float64(conv.bias)):
+        return None
+    assert inner.producer is not None
+    return replace(conv, padding=frame.padding), inner.producer.inputs[0], (inner,)
+
+
 def _goes_on(branch: dict[Value, tuple[Region, Interior]], scope: Scope) -> bool:
     """Whether a branch, found as far as nothing else reads what lies inside, would go on from there."""
     node = next(reversed(branch)).producer
-    return node is not None and (scope.step(node) is not None or isinstance(node.op, (Sum, Concat)))
+    return node is not None and (scope.step(node) is not None or isinstance(node.op, (Sum, Concat, Frame)))
 
 
 def is_read_within(value: Value, interior: Interior, scope: Scope, root: Node | None = None) -> bool:

@@ -5,12 +5,12 @@ import pytest
 
 from repcompiler import structure
 from repcompiler.interpreter import run
-from repcompiler.ops import AvgPool, Concat, Pad, Select, Subsample, Sum
+from repcompiler.ops import AvgPool, Concat, Frame, Pad, Select, Subsample, Sum
 from repcompiler.outline import outline
 from repcompiler.passes import PASSES
 from repcompiler.region import HORIZON, Scope, convolution, regions
 from repcompiler.rewriter import ViewRule
-from repcompiler.testing import build, random_batch_norm, random_conv, relu
+from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, relu
 
 VIEWS = {op: rule.view for rule in PASSES if isinstance(rule, ViewRule) for op in rule.shows}
 Add, Sub = Sum((1, 1)), Sum((1, -1))
@@ -123,6 +123,47 @@ def test_branches_share_only_what_nothing_outside_of_them_reads():
 
     assert sources(build(block(read=False), x=(None, 4, None, None))) == ["y", "concat1", "x"]
     assert sources(build(block(read=True), x=(None, 4, None, None))) == ["y", "concat1"]
+
+
+def framed(expand, value=None):
+    """FMEN's block (Du et al., 2022): a pointwise layer whose result is read as it is, and surrounded by its bias."""
+    feature, ones = random_conv(rng, 6, 6, 3), ((1, 1), (1, 1))
+    return lambda x: Sum((1, -1))(feature(Frame(ones, expand.bias if value is None else value)(e := expand(x))), e)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_a_frame_of_what_a_pointwise_layer_makes_of_zero_is_padding_whoever_else_reads_the_layer(reduce):
+    block, last = framed(random_conv(rng, 4, 6, 1)), random_conv(rng, 6, 4, 1)
+    graph = build(lambda x: Sum((1, 1))(last(block(x)), x) if reduce else block(x), x=(None, 4, None, None))
+    check_pass(PASSES, graph, "macs")
+    assert [str(node.op) for node in graph.topological()] == [f"Conv 4->{4 if reduce else 6} 3x3"]
+
+
+@pytest.mark.parametrize(
+    ("expand", "value"),
+    [
+        ({"kernel_size": 1}, np.zeros(6)),
+        ({"kernel_size": 1, "stride": 1, "padding": 1}, None),
+        ({"kernel_size": 3, "padding": 1}, None),
+    ],
+    ids=["another value", "padded already", "more than a pixel"],
+)
+def test_any_other_frame_ends_a_region(expand, value):
+    graph = build(framed(random_conv(rng, 4, 6, **expand), value), x=(None, 4, None, None))
+    frame = next(node for node in graph.nodes if isinstance(node.op, Frame))
+    scope = Scope(graph, {})
+    assert [region.source for region, _ in regions(frame.output, scope, shared=True)] == [frame.output]
+
+
+def test_a_framed_layer_that_is_read_outside_of_the_region_ends_it():
+    expand, feature = random_conv(rng, 4, 6, 1), random_conv(rng, 6, 6, 3)
+
+    def block(x):
+        e = expand(x)
+        return {"y": Sum((1, 1))(feature(Frame(((1, 1), (1, 1)), expand.bias)(e)), e), "z": relu(e)}
+
+    graph = build(block, x=(None, 4, None, None))
+    assert not check_pass([rule for rule in PASSES if rule.name == "merge_parallel_branches"], graph).steps
 
 
 def test_a_region_is_no_longer_than_the_horizon():

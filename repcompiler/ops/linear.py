@@ -37,6 +37,11 @@ class Conv(Op):
         """Pixels one application reaches over, an axis: dilation * (kernel_size - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it does no more than mix the channels of each pixel."""
+        return all(n == 1 for n in (*self.kernel_size, *self.stride)) and not any(map(any, self.padding))
+
     def channel_axis(self, rank: int | None) -> int:
         return 1
 

@@ -119,6 +119,24 @@ def test_an_edge_oriented_branch_becomes_one_convolution(plain):
     assert plain(EdgeOriented()) in ("Conv2d", "mul Conv2d")
 
 
+class RepresentedResidual(nn.Module):
+    """RRRB of FMEN (Du et al., 2022): what is framed is read as it is, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.expand, self.feature, self.reduce = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        y = self.expand(x)
+        z = F.pad(y, (1, 1, 1, 1))
+        write_frame(z, 1, self.expand.bias.view(1, -1, 1, 1))
+        return self.reduce(self.feature(z) + y) + x
+
+
+def test_what_is_framed_may_be_read_as_it_is_too(plain):
+    assert plain(RepresentedResidual()) == "Conv2d"
+
+
 def zeros(bn):
     return torch.zeros_like(bn.bias)
 
