@@ -18,7 +18,7 @@ from repcompiler.ops import (
     Subsample,
     Sum,
 )
-from repcompiler.testing import random_conv, random_conv_transpose, random_linear, random_scale, relu
+from repcompiler.testing import random_batch_norm, random_conv, random_conv_transpose, random_linear, random_scale, relu
 
 SHAPES = [
     (random_conv(np.random.default_rng(0), 4, 8, 3, stride=2, padding=1), ("batch", 4, 7, None), ("batch", 8, 4, None)),
@@ -125,3 +125,12 @@ def test_operations_with_weights_are_told_apart_by_identity():
     assert isinstance(one, Conv)
     assert len({one, other}) == 2
     assert Pad(((0, 1),)) == Pad(((0, 1),))
+
+
+def test_numbers_of_channels_tell_how_many_there_are():
+    """Runtimes lay out windows by the number of channels, which they would not know behind a reshape to a computed shape."""
+    rng, unknown = np.random.default_rng(0), (None,) * 4
+    assert random_batch_norm(rng, 6).infer_shape([unknown]) == (None, 6, None, None)
+    assert random_scale(rng, 6, axis=-1).infer_shape([unknown]) == (None, None, None, 6)
+    assert Scale(np.ones(1), np.ones(1)).infer_shape([unknown]) == unknown
+    assert random_batch_norm(rng, 6).infer_shape([None]) is None

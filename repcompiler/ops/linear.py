@@ -179,6 +179,9 @@ class BatchNorm(Op):
     def channel_axis(self, rank: int | None) -> int | None:
         return 1
 
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return _with_channels(self, shapes[0])
+
 
 @dataclass(frozen=True, eq=False)
 class Scale(Op):
@@ -201,6 +204,9 @@ class Scale(Op):
             return None
         return self.axis + rank if self.axis < 0 and rank is not None else self.axis
 
+    def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
+        return _with_channels(self, shapes[0])
+
 
 @dataclass(frozen=True)
 class AvgPool(Op):
@@ -216,6 +222,14 @@ class AvgPool(Op):
             return None
         ones = (1,) * len(self.stride)
         return (*shapes[0][:2], *map(window, shapes[0][2:], self.kernel_size, self.stride, self.padding, ones))
+
+
+def _with_channels(op: BatchNorm | Scale, shape: Shape | None) -> Shape | None:
+    """The shape of what `op` makes of a value of `shape`: how many channels there are is told by its numbers."""
+    axis = None if shape is None else op.channel_axis(len(shape))
+    if shape is None or axis is None or axis >= len(shape) or isinstance(shape[axis], int):
+        return shape
+    return (*shape[:axis], op.channels, *shape[axis + 1 :])
 
 
 LinearOp = Conv | ConvTranspose | Linear
