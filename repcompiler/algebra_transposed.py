@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from math import gcd, prod
+from math import prod
 
 from repcompiler.algebra import (
+    add,
     compose,
     constant_response,
     float64,
@@ -22,7 +23,6 @@ from repcompiler.algebra import (
     known_zero,
     namespace,
     pad_axis,
-    regroup,
     zeros_like,
 )
 from repcompiler.ops import Array, Conv, ConvTranspose, Linear
@@ -56,7 +56,7 @@ def pointwise_after(up: ConvTranspose, mix: Conv) -> ConvTranspose:
     """mix(up(x)): M (A^T x + b) + c = (A M^T)^T x + (M b + c).  The bias is at every pixel that `up` makes: always exact."""
     kernel = compose(transposed_pointwise(mix), adjoint(up))
     bias = constant_response(mix, float64(up.bias)) + float64(mix.bias)
-    return replace(up, weight=kernel.weight, bias=bias, dilation=kernel.dilation, groups=kernel.groups)
+    return replace(up, weight=kernel.weight, bias=bias, groups=kernel.groups)
 
 
 def pointwise_before(mix: Conv, up: ConvTranspose) -> ConvTranspose:
@@ -71,7 +71,7 @@ def pointwise_before(mix: Conv, up: ConvTranspose) -> ConvTranspose:
             refuse("its bias meets fewer taps at the border, or other ones from pixel to pixel: exact only without")
         backwards = Conv(_exchanged(adjoint(up)), bias, up.stride, up.padding, up.dilation, up.groups)
         bias = bias + constant_response(backwards, float64(mix.bias))
-    return replace(up, weight=kernel.weight, bias=bias, dilation=kernel.dilation, groups=kernel.groups)
+    return replace(up, weight=kernel.weight, bias=bias, groups=kernel.groups)
 
 
 def _sees_all_taps(up: ConvTranspose) -> bool:
@@ -81,19 +81,31 @@ def _sees_all_taps(up: ConvTranspose) -> bool:
 
 
 def add_transposed(first: ConvTranspose, second: ConvTranspose, signs: tuple[int, ...]) -> ConvTranspose:
-    """+-first(x) +- second(x), for kernels of one geometry; groups are widened to those that both have."""
-    if first.out_channels != second.out_channels:
-        refuse("the branches have different channel counts")
-    if _geometry(first) != _geometry(second):
-        refuse("the branches differ in kernel size, stride, padding or dilation")
-    groups = gcd(first.groups, second.groups)
-    one, other = signs
-    weight = one * regroup(adjoint(first), groups) + other * regroup(adjoint(second), groups)
-    return replace(first, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups)
+    """+-first(x) +- second(x) as one, on the lattice that holds the taps of both; refuses as `add` does.
+
+    Tap t writes pixel i stride + t dilation - padding, the pixel that tap t of A reads.  So sizes agree where they do for A.
+    """
+    one, other = (_reading(op, sign) for op, sign in zip((first, second), signs, strict=True))
+    kernel = add(one, other, (None,) * len(first.stride))
+    weight, padding, output_padding = kernel.weight, [], []
+    given = map(max, first.output_padding, second.output_padding)
+    axes = zip(kernel.padding, given, kernel.stride, kernel.dilation, strict=True)
+    for axis, ((before, after), most, stride, dilation) in enumerate(axes, start=2):
+        most = min(most, max(stride, dilation) - 1)  # torch takes no more, nor all runtimes more than there was
+        even = before - after  # with which torch's module, whose padding is the same on both sides, needs no crop behind it
+        extra = even if 0 <= even <= most else min(max(0, -after), most)
+        missing = -min(0, (after + extra) // dilation)  # taps of zero, where that does not reach the last pixel
+        weight = pad_axis(weight, axis, 0, missing)
+        padding.append((before, after + extra + missing * dilation))
+        output_padding.append(extra)
+    bias = signs[0] * float64(first.bias) + signs[1] * float64(second.bias)
+    return ConvTranspose(weight, bias, kernel.stride, tuple(padding), tuple(output_padding), kernel.dilation, kernel.groups)
 
 
-def _geometry(op: ConvTranspose) -> tuple[object, ...]:
-    return op.kernel_size, op.stride, op.padding, op.output_padding, op.dilation
+def _reading(op: ConvTranspose, sign: int) -> Conv:
+    """+-A with its stride and padding, which is less behind the image by what `op` extends it: of sizes, too, its inverse."""
+    padding = ((before, after - extra) for (before, after), extra in zip(op.padding, op.output_padding, strict=True))
+    return replace(adjoint(op), weight=sign * float64(op.weight), stride=op.stride, padding=tuple(padding))
 
 
 def pull_back(functionals: Array, op: Conv, size: Sequence[int]) -> Array:

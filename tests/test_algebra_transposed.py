@@ -97,15 +97,127 @@ def test_valid_conv_in_the_guise_of_a_conv_transpose_takes_the_bias_before():
             pointwise_before(mix, replace(up, padding=padding, output_padding=extended))
 
 
+def output_padding_below(stride, dilation):
+    return st.integers(0, max(stride, dilation) - 1)
+
+
+@st.composite
+def beside(draw, first):
+    """Another transposed convolution of 4 channels to 8 whose results are of the size of those of `first`."""
+    rng, kernel, dilation, padding, output_padding = draw(generators), [], [], [], []
+    for k, s, d, p, e in zip(first.kernel_size, first.stride, first.dilation, first.padding, first.output_padding, strict=True):
+        more = d * (k - 1) + e - sum(p)  # pixels beyond stride (n - 1) + 1
+        dilation.append(draw(st.integers(1, 4)))
+        least = more - max(s, dilation[-1]) + 1  # that the kernel has to reach over
+        kernel.append(max(draw(st.integers(1, 4)), 1 - -least // dilation[-1]))
+        extent = dilation[-1] * (kernel[-1] - 1)
+        output_padding.append(max(more - extent, draw(output_padding_below(s, dilation[-1]))))
+        surplus = extent + output_padding[-1] - more
+        before = draw(st.integers(0, surplus))
+        padding.append((before, surplus - before))
+    return random_conv_transpose(
+        rng,
+        4,
+        8,
+        kernel,
+        stride=first.stride,
+        dilation=dilation,
+        padding=tuple(padding),
+        output_padding=tuple(output_padding),
+        groups=draw(groups),
+    )
+
+
+@st.composite
+def pairs(draw, axes=None):
+    """Two with results of one size, and an image."""
+    first, x = draw(transposed(axes))
+    return first, draw(beside(first)), x
+
+
 @law
-@given(transposed(), groups, generators, st.sampled_from([(1, 1), (1, -1), (-1, 1), (-1, -1)]))
-def test_sum_of_two_of_one_geometry_is_one(case, groups, rng, signs):
-    first, x = case
-    weight = rng.normal(size=(4, 8 // groups, *first.kernel_size))
-    second = replace(first, weight=weight, bias=rng.normal(size=8), groups=groups)
+@given(pairs(), st.sampled_from([(1, 1), (1, -1), (-1, 1), (-1, -1)]))
+def test_sum_of_two_with_results_of_one_size_is_one(case, signs):
+    first, second, x = case
     merged = add_transposed(first, second, signs)
-    assert merged.groups == np.gcd(first.groups, groups)
     assert_same(apply(merged, x), signs[0] * apply(first, x) + signs[1] * apply(second, x))
+    assert merged.groups == np.gcd(first.groups, second.groups)
+
+
+@law
+@given(pairs(axes=1))
+def test_sum_is_written_with_what_runtimes_take(case):
+    first, second, _ = case
+    merged = add_transposed(first, second, (1, 1))
+    [(before, after)], [extra], [stride], [dilation] = merged.padding, merged.output_padding, merged.stride, merged.dilation
+    assert before == max(op.padding[0][0] for op in (first, second))
+    assert after >= 0
+    assert 0 <= extra < max(stride, dilation)
+    assert extra <= max(first.output_padding[0], second.output_padding[0])
+
+
+@law
+@given(pairs(axes=1))
+def test_sum_has_no_taps_beyond_the_coarsest_lattice_that_holds_those_of_both(case):
+    ops = case[:2]
+    assume(all(op.output_padding[0] < op.stride[0] for op in ops))
+    merged = add_transposed(*ops, (1, 1))
+    ends = [(-p[0], d * (k - 1) - p[0]) for op in ops for k, d, p in zip(op.kernel_size, op.dilation, op.padding, strict=True)]
+    steps = [op.dilation[0] for op in ops if op.kernel_size[0] > 1]
+    [dilation], [taps] = merged.dilation, merged.kernel_size
+    assert dilation == (np.gcd.reduce([*steps, ends[1][0] - ends[0][0]]) or 1)
+    assert taps == 1 + (max(last for _, last in ends) - min(first for first, _ in ends)) // dilation
+
+
+@law
+@given(pairs(axes=1))
+def test_sum_of_two_that_torch_has_as_modules_is_a_third(case):
+    first, second, x = case
+    pads = [sum(op.padding[0]) for op in (first, second)]
+    assume(not any(pad % 2 for pad in pads))
+    first, second = (replace(op, padding=((pad // 2,) * 2,)) for op, pad in zip((first, second), pads, strict=True))
+    assume(all(op.output_padding[0] < op.stride[0] for op in (first, second)))
+    merged = add_transposed(first, second, (1, 1))
+    [(before, after)] = merged.padding
+    assert before == after
+    module = torch.nn.ConvTranspose1d(
+        4,
+        8,
+        merged.kernel_size,
+        merged.stride,
+        before,
+        merged.output_padding,
+        merged.groups,
+        dilation=merged.dilation,
+        dtype=torch.float64,
+    )
+    module.load_state_dict({"weight": torch.tensor(merged.weight), "bias": torch.tensor(merged.bias)})
+    assert_same(module(torch.tensor(x)).detach().numpy(), apply(first, x) + apply(second, x))
+
+
+def test_output_padding_that_the_common_lattice_does_not_allow_becomes_taps_of_zero():
+    """torch has it up to the dilation, and the sum has a smaller one."""
+    rng = np.random.default_rng(0)
+    first, second = (
+        random_conv_transpose(rng, 4, 8, (k,), dilation=d, padding=((0, p),), output_padding=e)
+        for k, d, p, e in ((4, 2, 0, 1), (3, 3, 0, 1))
+    )
+    merged = add_transposed(first, second, (1, 1))
+    assert (merged.kernel_size, merged.dilation, merged.output_padding, merged.padding) == ((8,), (1,), (0,), ((0, 0),))
+    x = rng.normal(size=(2, 4, 5))
+    assert_same(apply(merged, x), apply(first, x) + apply(second, x))
+
+
+@law
+@given(transposed(), groups, generators)
+def test_pointwise_merges_leave_the_geometry(case, groups, rng):
+    up, _ = case
+    axes = len(up.stride)
+    after = pointwise_after(up, pointwise(rng, 8, 12, axes, groups))
+    before = pointwise_before(pointwise(rng, 4, 4, axes, groups, bias=False), up)
+    for merged in (after, before):
+        for name in ("kernel_size", "stride", "padding", "output_padding", "dilation"):
+            assert getattr(merged, name) == getattr(up, name)
 
 
 @law
