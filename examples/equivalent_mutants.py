@@ -42,10 +42,5 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("add_among_branches", "True -> False"): "an outline saves work, and is what the whole costs",
     ("module", "4096 -> 4097"): THRESHOLD,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
-    (
-        "add_transposed",
-        "replace(first, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups) -> "
-        "replace(second, weight=weight, bias=one * float64(first.bias) + other * float64(second.bias), groups=groups)",
-    ): "their geometry has been found equal",
     ("fold_batch_norm_into_experts", "namespace(t).repeat -> namespace(s).repeat"): ONE_NAMESPACE,
 }

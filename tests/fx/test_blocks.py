@@ -265,6 +265,20 @@ def test_a_difference_of_nearly_equal_numbers_in_double_precision_verifies(rando
     assert "features.0_merged.weight" in result.state_dict()
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_transposed_convolutions_that_double_the_image_become_one(exactly, calls, axes):
+    def up(kernel, **options):
+        layer = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[axes]
+        return nn.Sequential(layer(4, 6, kernel, stride=2, bias=False, **options), NORM[axes](6))
+
+    block = Branches(up(4, padding=1), up(2), up(3, padding=1, output_padding=1, groups=2), up(2, padding=1, dilation=3))
+    for objective in ("latency", "plain"):
+        result, report = exactly(block, spatial=axes, objective=objective)
+        assert calls(result) == f"ConvTranspose{axes}d relu"
+        assert report.verification.equal
+        assert report.certificates().keys() <= {"exact", "correctly rounded", "rounding"}
+
+
 @pytest.mark.parametrize("behind", [[nn.BatchNorm2d(3)], [nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)]])
 def test_norms_and_pointwise_convolutions_go_through_a_pixel_shuffle(plain, behind):
     tail = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.BatchNorm2d(12), nn.PixelShuffle(2), *behind, nn.ReLU())

@@ -116,6 +116,20 @@ def test_transposed_conv_before_batch_norm(expect, body, becomes, options):
 
 
 @table(
+    case("of another size", "c = ConvTranspose<strides=[2,2]>(x, v_4x8x2x2)", "ConvTranspose"),
+    case("in groups", "c = ConvTranspose<group=4, strides=[2,2]>(x, v_4x2x2x2)", "ConvTranspose"),
+    case("with output padding", "c = ConvTranspose<output_padding=[1,1], strides=[2,2]>(x, v_4x8x1x1)", "ConvTranspose"),
+    case("asymmetric", "c = ConvTranspose<pads=[2,0,0,1], strides=[2,2]>(x, v_4x8x4x3)", "ConvTranspose"),
+    case("dilated", "c = ConvTranspose<dilations=[3,3], pads=[1,1,1,1], strides=[2,2]>(x, v_4x8x2x2)", "ConvTranspose"),
+    case("of one pixel", "c = ConvTranspose<strides=[2,2]>(x, v_4x8x1x1)", "ConvTranspose ConvTranspose Sub", x="N,4,1,1"),
+)
+def test_conv_transpose_beside_one_that_doubles_the_image(expect, body, becomes, options):
+    double = "d = ConvTranspose<pads=[1,1,1,1], strides=[2,2]>(x, w_4x8x4x4, k_8)"
+    both = f"{double} {body} n = BatchNormalization(c, g_8, b_8, m_8, var_8) y = Sub(n, d)"
+    expect(both, becomes, {"objective": "latency", **options})
+
+
+@table(
     case("plain", "c = Gemm(x, w_6x8)", "Gemm"),
     case("transB", "c = Gemm<transB=1>(x, w_8x6, b_8)", "Gemm"),
     case("transA", "c = Gemm<transA=1>(x, w_2x8)", "Gemm Mul", x="2,6"),
