@@ -42,5 +42,6 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("add_among_branches", "True -> False"): "an outline saves work, and is what the whole costs",
     ("module", "4096 -> 4097"): THRESHOLD,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
+    ("add_transposed", "len(first.stride) -> len(second.stride)"): "both have the axes of their input",
     ("fold_batch_norm_into_experts", "namespace(t).repeat -> namespace(s).repeat"): ONE_NAMESPACE,
 }

@@ -93,7 +93,7 @@ def add_transposed(first: ConvTranspose, second: ConvTranspose, signs: tuple[int
     for axis, ((before, after), most, stride, dilation) in enumerate(axes, start=2):
         most = min(most, max(stride, dilation) - 1)  # torch takes no more, nor all runtimes more than there was
         even = before - after  # with which torch's module, whose padding is the same on both sides, needs no crop behind it
-        extra = even if 0 <= even <= most else min(max(0, -after), most)
+        extra = min(max(0, even if even <= most else -after), most)
         missing = -min(0, (after + extra) // dilation)  # taps of zero, where that does not reach the last pixel
         weight = pad_axis(weight, axis, 0, missing)
         padding.append((before, after + extra + missing * dilation))

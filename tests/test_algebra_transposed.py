@@ -195,15 +195,21 @@ def test_sum_of_two_that_torch_has_as_modules_is_a_third(case):
     assert_same(module(torch.tensor(x)).detach().numpy(), apply(first, x) + apply(second, x))
 
 
-def test_output_padding_that_the_common_lattice_does_not_allow_becomes_taps_of_zero():
-    """torch has it up to the dilation, and the sum has a smaller one."""
+@pytest.mark.parametrize(("step", "extended"), [(1, 0), (2, 1)])
+def test_output_padding_that_the_common_lattice_does_not_allow_becomes_taps_of_zero(step, extended):
+    """torch takes what is below the dilation, and that of the sum is smaller."""
     rng = np.random.default_rng(0)
     first, second = (
-        random_conv_transpose(rng, 4, 8, (k,), dilation=d, padding=((0, p),), output_padding=e)
-        for k, d, p, e in ((4, 2, 0, 1), (3, 3, 0, 1))
+        random_conv_transpose(rng, 4, 8, (taps,), dilation=dilation * step, output_padding=2 * step - 1)
+        for taps, dilation in ((4, 2), (3, 3))
     )
     merged = add_transposed(first, second, (1, 1))
-    assert (merged.kernel_size, merged.dilation, merged.output_padding, merged.padding) == ((8,), (1,), (0,), ((0, 0),))
+    assert (merged.kernel_size, merged.dilation, merged.output_padding, merged.padding) == (
+        (8,),
+        (step,),
+        (extended,),
+        ((0, 0),),
+    )
     x = rng.normal(size=(2, 4, 5))
     assert_same(apply(merged, x), apply(first, x) + apply(second, x))
 
