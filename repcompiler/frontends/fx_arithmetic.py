@@ -11,7 +11,7 @@ from torch import fx
 
 from repcompiler.algebra import float64
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ir import Shape
+from repcompiler.ir import Expr, Node, Shape
 from repcompiler.ops import Array, Mul, Op, Scale, Sum
 
 
@@ -42,6 +42,9 @@ class Context(Protocol):
     def extents(self, arg: fx.Node) -> Extents | None:
         """The shape with a symbol for each extent that is not known; None where not even the rank is."""
 
+    def producer(self, arg: fx.Node) -> Node | None:
+        """What it was lifted as; None for what the region is given."""
+
     def state(self, sizes: Sequence[Any]) -> None:
         """Note the extents that this call gives its result: numbers, symbols, and -1 or None for what is not known."""
 
@@ -52,8 +55,8 @@ class Context(Protocol):
         """The name of its type; empty where that is not known."""
 
 
-Lifted = tuple[Op, tuple[fx.Node, ...]]
-"""An operation and what it is applied to."""
+Lifted = tuple[Op, tuple[fx.Node | Expr, ...]]
+"""An operation and what it is applied to; of a call that is several operations, the last one."""
 
 
 Entry = Callable[..., Lifted]

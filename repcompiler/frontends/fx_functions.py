@@ -36,6 +36,7 @@ from repcompiler.frontends.fx_modules import (
 )
 from repcompiler.frontends.fx_products import PRODUCTS, matmul
 from repcompiler.frontends.fx_samples import computed_kernel
+from repcompiler.frontends.fx_sums import SUMS
 from repcompiler.ops import Array, Identity, Linear
 
 
@@ -207,6 +208,7 @@ METHODS: Mapping[str, Entry] = {
     **LAYOUT,
     **PRODUCTS,
     **CASTS,
+    **SUMS,
     **fx_activations.ACTIVATIONS,
     **fx_gates.GATES,
 }
@@ -216,6 +218,7 @@ ATEN: Mapping[str, Entry] = {
     **ARITHMETIC,
     **LAYOUT,
     **PRODUCTS,
+    **SUMS,
     "clone": clone,
     **fx_activations.ATEN,
     **fx_gates.ATEN,
@@ -237,7 +240,7 @@ ATEN: Mapping[str, Entry] = {
 _TORCH = ("conv1d", "conv2d", "conv3d", "batch_norm", "constant_pad_nd", "dropout", "avg_pool1d")
 
 FUNCTIONS: Mapping[Any, Entry] = {
-    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *PRODUCTS, *_TORCH) if hasattr(torch, name)},
+    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *PRODUCTS, *SUMS, *_TORCH) if hasattr(torch, name)},
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     **fx_activations.FUNCTIONS,
     **fx_gates.FUNCTIONS,
@@ -262,6 +265,10 @@ FUNCTIONS: Mapping[Any, Entry] = {
 """Functions by identity."""
 
 
+NUMPY = {"axis": "dim", "keepdims": "keepdim"}
+"""Names of arguments that torch takes as well."""
+
+
 def call_op(c: Context, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Lifted:
     """The operation that a call of a function or method is."""
     if isinstance(target, torch._ops.OpOverload):
@@ -272,7 +279,7 @@ def call_op(c: Context, target: Any, args: Sequence[Any], kwargs: Mapping[str, A
         raise Unliftable
     args = [_number(c, arg) for arg in args]
     first = [kwargs[name] for name in ("input", "self") if name in kwargs]
-    rest = {name: _number(c, value) for name, value in kwargs.items() if name not in ("input", "self")}
+    rest = {NUMPY.get(name, name): _number(c, value) for name, value in kwargs.items() if name not in ("input", "self")}
     try:
         _signature(entry).bind(c, *first, *args, **rest)
     except TypeError as error:

@@ -39,7 +39,8 @@ def _aten_softmax(c: Context, x: Any, dim: Any, half_to_float: Any) -> Lifted:
     return _softmax(c, x, dim, half_to_float or None)
 
 
-def _mean(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None) -> Lifted:
+def mean_of_pixels(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None) -> Lifted:
+    """Over all of them."""
     x, shape = _shaped(c, x)
     axes = dim if isinstance(dim, (tuple, list)) else (dim,)
     if type(keepdim) is not bool or dtype is not None or len(shape) < 3:
@@ -148,7 +149,6 @@ def _index(index: Any, shape: Shape, axis: int) -> int:
 GATES: Mapping[str, Entry] = {
     "sigmoid": _sigmoid,
     "softmax": _softmax,
-    "mean": _mean,
     "select": select,
     "narrow": _narrow,
     "squeeze": _squeeze,

@@ -17,6 +17,7 @@ import torch
 from torch import fx
 
 from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
+from repcompiler.frontends.expressions import build
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
@@ -27,7 +28,7 @@ from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.implied import set_aside
-from repcompiler.ir import Graph, Shape, Value
+from repcompiler.ir import Expr, Graph, Node, Shape, Value
 from repcompiler.ops import (
     ACTIVATIONS,
     Array,
@@ -41,6 +42,7 @@ from repcompiler.ops import (
     Resize,
     Softmax,
     SpaceToDepth,
+    Sum,
 )
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.uncollected import uncollected
@@ -115,13 +117,13 @@ class Lift:
 
     def _call(self, node: fx.Node, value: Value) -> None:
         effect = self._has_effect(node)
-        operands = node.all_input_nodes
+        operands: Sequence[fx.Node | Expr] = node.all_input_nodes
         op: Op | None = None
         members: Members = ()
         reason = ""
         if node in self.memory.fenced:
             reason = "memory that it reads or makes is written to later"
-        elif not effect and operands and self._is_fixed(node) and all(self.values[n].constant for n in operands):
+        elif not effect and operands and self._is_fixed(node) and all(self.values[n].constant for n in node.all_input_nodes):
             value.constant = partial(self._array, node)
         else:
             try:
@@ -131,9 +133,11 @@ class Lift:
         if op is None:
             name = operator_name(node, self.modules)
             op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
-        inputs = [self.values[operand] for operand in operands]
+        terms = [operand if isinstance(operand, Expr) else self.values[operand] for operand in operands]
+        inputs, parts = build(self.graph, terms, value)
         read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
-        self.graph.add(op, inputs, [value], () if members or isinstance(op, Reshape) else read, node)  # it has followed extents
+        knows = members or parts or isinstance(op, (Reshape, Sum))  # extents, or what a stack is made of
+        self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
         node.meta[MEMBERS] = members
         for producer in (self.values[member].producer for member in members):
             if producer is not None:
@@ -142,13 +146,13 @@ class Lift:
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
             value.dtype = value.dtype or (inputs[0].dtype if isinstance(op, PASSES_ON) else self._float(inputs))
-        known = [self.extents(operand) for operand in operands]
+        known = [self.extents(operand) for operand in operands if isinstance(operand, fx.Node)]
         moved = self.stated.get(node) or (follow(op, *(shape for shape in known if shape)) if known and all(known) else None)
         if moved is not None:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
             self.symbols[node] = tuple(size if isinstance(size, int) else symbol or new for size, symbol, new in extents)
 
-    def _samples(self, node: fx.Node) -> tuple[Op, list[fx.Node], Members] | None:
+    def _samples(self, node: fx.Node) -> tuple[Op, list[fx.Node | Expr], Members] | None:
         """A convolution of each sample, if nothing in it is written into."""
         found = samples_as_groups(self, node)
         if found is None or not self.memory.fenced.isdisjoint(found[1]):
@@ -167,7 +171,7 @@ class Lift:
         read = dict.fromkeys(self.values[arg] for write in framed.writes for arg in write.all_input_nodes if arg is not node)
         self.graph.add(op, [self.values[framed.map]], [self.values[node]], read, node)
 
-    def _op(self, node: fx.Node) -> tuple[Op, list[fx.Node]]:
+    def _op(self, node: fx.Node) -> tuple[Op, list[fx.Node | Expr]]:
         """What the algebra knows a node as, and the operands it is applied to."""
         self.node = node
         if node.op != "call_module":
@@ -213,6 +217,9 @@ class Lift:
             None if shape is None else (size if isinstance(size, int) else Extent(arg, axis) for axis, size in enumerate(shape))
         )
         return self.symbols.get(arg, None if known is None else tuple(known))
+
+    def producer(self, arg: fx.Node) -> Node | None:
+        return self.values[arg].producer
 
     def state(self, sizes: Sequence[Any]) -> None:
         self.stated[self.node] = tuple(size if isinstance(size, Extent) or (size or 0) > 0 else None for size in sizes)

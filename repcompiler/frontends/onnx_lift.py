@@ -15,13 +15,14 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_shapes
+from repcompiler.frontends.expressions import build
 from repcompiler.frontends.onnx_opaque import QUANTISED, STANDARD, opaque
 from repcompiler.frontends.onnx_paging import Paging
 from repcompiler.frontends.onnx_shapes import UNDEFINED
 from repcompiler.frontends.onnx_tensors import dtype_name, read_tensor, shape_of
 from repcompiler.frontends.onnx_wellformed import wellformed
 from repcompiler.implied import set_aside
-from repcompiler.ir import Expr, Graph, Node, Shape, Value
+from repcompiler.ir import Expr, Graph, Shape, Value
 from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.runtime import NodeRuntime, inputs_of
@@ -129,7 +130,7 @@ class Lift:
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
             parts = [(Lifted(opaque(node, reason, self.runtime), tuple(inputs)), outputs)]
         for part, results in parts:
-            operands, within = self.operands(part, results)
+            operands, within = build(self.graph, part.inputs, results[0])
             onnx_shapes.note(part.op, node, self.opset, operands, results, self.named)
             made = self.graph.add(part.op, operands, results, part.parameters, node)
             made.parts = within
@@ -144,18 +145,6 @@ class Lift:
             refuse(f"operator set {self.opset} is older than {OLDEST}")
         operator = self.operators.get(node.op_type) if node.domain in STANDARD else None
         return None if operator is None else checked(operator, self, node)
-
-    def operands(self, lifted: Lifted, results: Sequence[Value]) -> tuple[list[Value], tuple[Node, ...]]:
-        """The operands, expressions among them added to the graph; and all nodes behind them that no document has."""
-        built = [self.graph.build(term, results[0])[-1].output if isinstance(term, Expr) else term for term in lifted.inputs]
-        within: dict[Node, None] = {}
-        pending = [value.producer for value in built]
-        while pending:
-            node = pending.pop()
-            if node is not None and node.origin is None and node not in within:
-                within[node] = None
-                pending += [value.producer for value in node.inputs]
-        return built, tuple(within)
 
     def note(self, lifted: Lifted, result: Value) -> bool:
         """Note the type of a result as far as its operation tells; whether rewriting knows numbers of that type."""

@@ -14,6 +14,7 @@ import onnx_ir
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends import onnx_gates as gates
+from repcompiler.frontends import onnx_sums as sums
 from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.onnx_activations import (
     bound,
@@ -161,13 +162,6 @@ def _neg(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(Scale(-np.ones(1), np.zeros(1)), (x,)) if x.dtype in FLOATS and x.constant is None else None
 
 
-def _sum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    values = [lift.data(node, index) for index in range(len(node.inputs))]
-    if any(value.constant is not None for value in values):
-        return None
-    return Lifted(Sum((1,) * len(values)), tuple(values))
-
-
 def _identity(lift: Lift, node: onnx_ir.Node) -> Lifted:
     return Lifted(Identity(), (lift.data(node),), lift.parameters(node))
 
@@ -237,13 +231,15 @@ OPERATORS: dict[str, Operator] = {
     "MatMul": _matmul,
     "Max": bound,
     "MaxPool": max_pool,
+    "Mean": sums.mean,
     "Min": bound,
     "Mul": _elementwise,
     "Neg": _neg,
     "PRelu": prelu,
     "Pad": pad,
     "Pow": power,
-    "ReduceMean": gates.reduce_mean,
+    "ReduceMean": _either(sums.reduce_mean, gates.reduce_mean),
+    "ReduceSum": sums.reduce_sum,
     "Relu": relu,
     "Reshape": reshape,
     "Resize": resize,
@@ -257,7 +253,7 @@ OPERATORS: dict[str, Operator] = {
     "Split": _either(split, gates.take_each),
     "Squeeze": gates.squeeze,
     "Sub": _elementwise,
-    "Sum": _sum,
+    "Sum": sums.add,
     "Tanh": odd("tanh"),
     "Transpose": transpose,
     "Unsqueeze": gates.unsqueeze,
