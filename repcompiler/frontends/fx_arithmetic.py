@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import fx
 
 from repcompiler.algebra import float64
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ir import Expr, Node, Shape
+from repcompiler.ir import Expr, Shape, Value
 from repcompiler.ops import Array, Mul, Op, Scale, Sum
 
 
@@ -36,14 +37,14 @@ class Context(Protocol):
     def constant(self, arg: Any) -> Array | None:
         """The array of a number, or of what depends on parameters alone; None for all else."""
 
+    def value(self, arg: fx.Node) -> Value:
+        """What an expression is written on."""
+
     def shape(self, arg: Any) -> Shape | None:
         """As far as it is known."""
 
     def extents(self, arg: fx.Node) -> Extents | None:
         """The shape with a symbol for each extent that is not known; None where not even the rank is."""
-
-    def producer(self, arg: fx.Node) -> Node | None:
-        """What it was lifted as; None for what the region is given."""
 
     def state(self, sizes: Sequence[Any]) -> None:
         """Note the extents that this call gives its result: numbers, symbols, and -1 or None for what is not known."""
@@ -55,8 +56,9 @@ class Context(Protocol):
         """The name of its type; empty where that is not known."""
 
 
-Lifted = tuple[Op, tuple[fx.Node | Expr, ...]]
-"""An operation and what it is applied to; of a call that is several operations, the last one."""
+Operand = fx.Node | Expr
+Lifted = tuple[Op, tuple[Operand, ...]]
+"""An operation and what it is applied to; of a call that is several operations, the last one, on expressions."""
 
 
 Entry = Callable[..., Lifted]
@@ -69,7 +71,9 @@ def add(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
         raise Unliftable
     left, right = c.constant(x), c.constant(other)
     if left is None and right is None:
-        if abs(alpha) != 1 or not (c.is_floating(x) or c.is_floating(other)):
+        if abs(alpha) != 1:
+            return Sum((1, 1)), (tensor(x), scaled(c, alpha, other))
+        if not (c.is_floating(x) or c.is_floating(other)):
             raise Unliftable
         return Sum((1, int(alpha))), (tensor(x), tensor(other))
     if left is None:
@@ -84,6 +88,21 @@ def sub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
     if type(alpha) not in (int, float):
         raise Unliftable
     return add(c, x, other, alpha=-alpha)
+
+
+def lerp(c: Context, x: Any, end: Any, weight: Any) -> Lifted:
+    """(1 - w) x + w end, with a constant w."""
+    share = c.constant(weight)
+    if share is None or share.size != 1 or share.ndim > len(c.shape(tensor(x)) or ()):
+        raise Unliftable
+    return Sum((1, 1)), (scaled(c, 1 - share.item(), x), scaled(c, share.item(), end))
+
+
+def scaled(c: Context, factor: float, x: Any) -> Expr:
+    """A tensor times a number, as a part of what a call computes."""
+    if not c.is_floating(tensor(x)) or c.constant(x) is not None or not isfinite(factor):
+        raise Unliftable
+    return Scale(np.full(1, float(factor)), np.zeros(1))(c.value(x))
 
 
 def mul(c: Context, x: Any, other: Any) -> Lifted:
@@ -118,6 +137,19 @@ def tensor(arg: Any) -> fx.Node:
     return arg
 
 
+def needed(c: Context, arg: Any) -> Array:
+    """A weight."""
+    array = c.constant(arg)
+    if array is None or array.ndim == 0:
+        raise Unliftable("its weights depend on data")
+    return array
+
+
+def optional(c: Context, arg: Any) -> Array | None:
+    """A weight that may not be given."""
+    return None if arg is None else needed(c, arg)
+
+
 def per_channel(c: Context, x: Any, array: Array | None) -> tuple[int, Array]:
     """The axis of `x` along which a broadcast constant varies, and its numbers there; refuses one that would enlarge `x`."""
     if array is None or not c.is_floating(x):
@@ -141,5 +173,6 @@ ARITHMETIC: Mapping[str, Entry] = {
     **dict.fromkeys(("mul", "mul_", "multiply", "multiply_"), mul),
     **dict.fromkeys(("div", "div_", "divide", "divide_", "true_divide", "true_divide_"), div),
     **dict.fromkeys(("neg", "neg_", "negative", "negative_"), neg),
+    **dict.fromkeys(("lerp", "lerp_"), lerp),
 }
 """Methods by name; most are functions of torch and of aten too."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 COMPILED_FOR = "compiled for "
 """How assertions begin that say what the traced model takes: they are not settled, for they hold of the example alone."""
@@ -55,13 +58,47 @@ def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
     return len(one) == len(other) and all(k is n and v is w for (k, v), (n, w) in zip(one, other, strict=True))
 
 
+SPLITS = ("chunk", "split", "split_with_sizes", "tensor_split")
+SIZES = ("chunks", "split_size_or_sections", "split_size", "split_sizes", "indices_or_sections", "sections", "indices")
+"""How the second argument of these is called."""
+
+
 def parts_of(node: fx.Node) -> int | None:
     """How many parts `x.chunk(n, 1)` or `x.split([a, b], 1)` has: along other axes than channels it may depend on the size."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    sizes = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks", node.kwargs.get("split_size_or_sections"))
+    sizes = node.args[1] if len(node.args) > 1 else next((node.kwargs[key] for key in SIZES if key in node.kwargs), None)
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-    if name not in ("chunk", "split", "split_with_sizes") or dim not in (1, -3):
+    if name not in SPLITS or dim not in (1, -3):
         return None
-    if name == "chunk":
-        return sizes if type(sizes) is int else None
-    return len(sizes) if isinstance(sizes, (list, tuple)) else None
+    if isinstance(sizes, (list, tuple)):
+        return len(sizes) + (name == "tensor_split")
+    return sizes if type(sizes) is int and name in ("chunk", "tensor_split") else None
+
+
+def items_of(node: fx.Node, tracer: Any) -> int | None:
+    """How many items there are in what is computed from parameters alone: weights of operations, `for w in self.alphas`."""
+    behind, pending = {node}, [node]
+    while pending:
+        operands = pending.pop().all_input_nodes
+        pending += [operand for operand in operands if operand not in behind]
+        behind.update(operands)
+    if any(part.op == "placeholder" for part in behind):
+        return None
+    values: dict[fx.Node, Any] = {}
+    tracer.questions.running = True
+    try:
+        with suppress(Exception), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            for part in (part for part in node.graph.nodes if part in behind):
+                args, kwargs = fx.map_arg((part.args, part.kwargs), values.__getitem__)
+                if part.op == "get_attr":
+                    values[part] = mode.from_tensor(attrgetter(part.target)(tracer.root))
+                elif part.op == "call_module":
+                    values[part] = tracer.root.get_submodule(part.target)(*args, **kwargs)
+                elif part.op == "call_method":
+                    values[part] = getattr(args[0], part.target)(*args[1:], **kwargs)
+                else:
+                    values[part] = part.target(*args, **kwargs)
+            return len(values[node])
+    finally:
+        tracer.questions.running = False
+    return None

@@ -18,7 +18,20 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx
 
 from repcompiler.frontends import fx_activations, fx_gates
-from repcompiler.frontends.fx_arithmetic import ARITHMETIC, Context, Entry, Lifted, add, div, mul, neg, sub, tensor
+from repcompiler.frontends.fx_arithmetic import (
+    ARITHMETIC,
+    Context,
+    Entry,
+    Lifted,
+    add,
+    div,
+    mul,
+    needed,
+    neg,
+    optional,
+    sub,
+    tensor,
+)
 from repcompiler.frontends.fx_casts import CASTS, clone
 from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
 from repcompiler.frontends.fx_layout import ARITHMETIC as ON_EXTENTS
@@ -29,15 +42,15 @@ from repcompiler.frontends.fx_modules import (
     channel_padding,
     convolution,
     maximum,
-    normalisation,
     or_zeros,
     transposed,
     zero_padding,
 )
+from repcompiler.frontends.fx_norms import aten_batch_norm, batch_norm, instance_norm
 from repcompiler.frontends.fx_products import PRODUCTS, matmul
 from repcompiler.frontends.fx_samples import computed_kernel
 from repcompiler.frontends.fx_sums import SUMS
-from repcompiler.ops import Array, Identity, Linear
+from repcompiler.ops import Identity, Linear
 
 
 def _conv(
@@ -45,9 +58,9 @@ def _conv(
 ) -> Lifted:
     if c.constant(weight) is None:
         (rank,) = {None if (shape := c.shape(tensor(weight))) is None else len(shape)}
-        return computed_kernel(c, _of_rank(c, x, rank or 0), weight, _optional(c, bias), stride, padding, dilation, groups)
-    kernel = _needed(c, weight)
-    return convolution(kernel, _optional(c, bias), stride, padding, dilation, groups), (_of_rank(c, x, kernel.ndim),)
+        return computed_kernel(c, _of_rank(c, x, rank or 0), weight, optional(c, bias), stride, padding, dilation, groups)
+    kernel = needed(c, weight)
+    return convolution(kernel, optional(c, bias), stride, padding, dilation, groups), (_of_rank(c, x, kernel.ndim),)
 
 
 def _conv_transpose(
@@ -61,8 +74,8 @@ def _conv_transpose(
     groups: Any = 1,
     dilation: Any = 1,
 ) -> Lifted:
-    kernel = _needed(c, weight)
-    op = transposed(kernel, _optional(c, bias), stride, padding, output_padding, groups, dilation)
+    kernel = needed(c, weight)
+    op = transposed(kernel, optional(c, bias), stride, padding, output_padding, groups, dilation)
     return op, (_of_rank(c, x, kernel.ndim),)
 
 
@@ -84,42 +97,10 @@ def _convolution(
 
 
 def _linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Lifted:
-    matrix = _needed(c, weight)
+    matrix = needed(c, weight)
     if matrix.ndim != 2:
         raise Unliftable
-    return Linear(matrix, or_zeros(_optional(c, bias), matrix.shape[0])), (tensor(x),)
-
-
-def _batch_norm(
-    c: Context,
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: Any = False,
-    momentum: Any = 0.1,
-    eps: Any = 1e-5,
-) -> Lifted:
-    if training is not False:
-        raise Unliftable("it is in training mode")
-    mean, var = _needed(c, running_mean), _needed(c, running_var)
-    return normalisation(mean, var, _optional(c, weight), _optional(c, bias), eps), (tensor(x),)
-
-
-def _aten_batch_norm(
-    c: Context,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    training: Any,
-    momentum: Any,
-    eps: Any,
-    cudnn_enabled: Any,
-) -> Lifted:
-    return _batch_norm(c, x, running_mean, running_var, weight, bias, training, momentum, eps)
+    return Linear(matrix, or_zeros(optional(c, bias), matrix.shape[0])), (tensor(x),)
 
 
 def _avg_pool(axes: int) -> Entry:
@@ -184,17 +165,6 @@ def _aten_dropout(c: Context, x: Any, p: Any, train: Any) -> Lifted:
     return _dropout(c, x, p, train)
 
 
-def _needed(c: Context, arg: Any) -> Array:
-    array = c.constant(arg)
-    if array is None or array.ndim == 0:
-        raise Unliftable("its weights depend on data")
-    return array
-
-
-def _optional(c: Context, arg: Any) -> Array | None:
-    return None if arg is None else _needed(c, arg)
-
-
 def _of_rank(c: Context, arg: Any, rank: int) -> fx.Node:
     """With a batch: torch also takes one image."""
     shape = c.shape(tensor(arg))
@@ -226,7 +196,7 @@ ATEN: Mapping[str, Entry] = {
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     "convolution": _convolution,
     "linear": _linear,
-    "batch_norm": _aten_batch_norm,
+    **dict.fromkeys(("batch_norm", "instance_norm"), aten_batch_norm),
     "pad": _pad,
     "constant_pad_nd": _constant_pad,
     "dropout": _aten_dropout,
@@ -244,7 +214,8 @@ FUNCTIONS: Mapping[Any, Entry] = {
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     **fx_activations.FUNCTIONS,
     **fx_gates.FUNCTIONS,
-    F.batch_norm: _batch_norm,
+    F.batch_norm: batch_norm,
+    F.instance_norm: instance_norm,
     F.dropout: _dropout,
     operator.add: add,
     operator.iadd: add,

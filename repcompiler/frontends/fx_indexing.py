@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Lifted, tensor
+from repcompiler.frontends.fx_containers import SPLITS
 from repcompiler.frontends.fx_gates import select, stack_singles
 from repcompiler.frontends.fx_layout import reshape
 from repcompiler.frontends.fx_memory import target_name
@@ -69,6 +70,8 @@ def _part(c: Context, parts: fx.Node, number: int) -> Lifted:
         raise Unliftable
     x, sizes, dim = _split_arguments(*parts.args, **parts.kwargs)
     channels = _channels(c, x, dim)
+    if target_name(parts.target) == "tensor_split":
+        return _select(range(channels)[_bounds(sizes, channels, number)]), (tensor(x),)
     if type(sizes) is int:
         size = -(-channels // sizes) if target_name(parts.target) == "chunk" else sizes
         sizes = [size] * (-(-channels // size))
@@ -78,13 +81,21 @@ def _part(c: Context, parts: fx.Node, number: int) -> Lifted:
     return _select(range(channels)[start : start + sizes[number]]), (tensor(x),)
 
 
+def _bounds(sections: Any, extent: int, number: int) -> slice:
+    """Of one part of a tensor_split: of nearly equal parts, larger ones first, or of those between given indices."""
+    if type(sections) is int and sections > 0:
+        sections = [index * (extent // sections) + min(index, extent % sections) for index in range(1, sections)]
+    if not isinstance(sections, (tuple, list)) or not all(type(index) is int for index in sections):
+        raise Unliftable
+    if not -1 < number <= len(sections):
+        raise Unliftable
+    return slice(*(0, *sections, None)[number : number + 2])
+
+
 def _split_arguments(x: Any, *sizes: Any, dim: Any = 0, **by_name: Any) -> tuple[Any, Any, Any]:
     """What is split, into how many parts or of what sizes, and along which axis: the second has another name in each form."""
     size, *dims = (*sizes, *by_name.values())
     return x, size, dims[0] if dims else dim
-
-
-SPLITS = ("chunk", "split", "split_with_sizes")
 
 
 def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -169,6 +170,19 @@ def flatten(c: Context, x: Any, start_dim: Any = 0, end_dim: Any = -1) -> Lifted
     return reshape(c, x, *known[:start], -1, *known[end + 1 :])
 
 
+def unflatten(c: Context, x: Any, dim: Any, sizes: Any) -> Lifted:
+    """One axis as several."""
+    known = c.extents(tensor(x)) or ()
+    if type(dim) is not int or not -len(known) <= dim < len(known):
+        raise Unliftable
+    axis = dim % len(known)
+    extent, sizes = known[axis], [_decided(size, c) for size in (sizes if isinstance(sizes, (tuple, list)) else (sizes,))]
+    numbers = [size for size in sizes if type(size) is int and size > 0]
+    if isinstance(extent, int) and sizes.count(-1) == 1 and len(numbers) == len(sizes) - 1:
+        sizes = [extent // prod(numbers) if size == -1 else size for size in sizes]
+    return reshape(c, x, *known[:axis], *sizes, *known[axis + 1 :])
+
+
 def transpose(c: Context, x: Any, dim0: Any, dim1: Any) -> Lifted:
     """Two axes exchanged."""
     rank = _rank(c, x)
@@ -247,6 +261,7 @@ LAYOUT: Mapping[str, Entry] = {
     **dict.fromkeys(RESHAPES, reshape),
     **dict.fromkeys(("reshape_as", "view_as"), reshape_as),
     "flatten": flatten,
+    "unflatten": unflatten,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
     "permute": permute,
     "contiguous": contiguous,
@@ -255,6 +270,7 @@ LAYOUT: Mapping[str, Entry] = {
 
 CALLS: Mapping[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
     nn.Flatten: lambda m: (torch.flatten, m.start_dim, m.end_dim),
+    nn.Unflatten: lambda m: (torch.unflatten, m.dim, m.unflattened_size),
     nn.ChannelShuffle: lambda m: (F.channel_shuffle, m.groups),
 }
 """Modules that say no more than the function they call: it, and what it is given beside the input."""

@@ -18,7 +18,7 @@ from torch import fx
 
 from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.expressions import build
-from repcompiler.frontends.fx_arithmetic import Extent, Extents
+from repcompiler.frontends.fx_arithmetic import Extent, Extents, Operand
 from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
@@ -28,7 +28,7 @@ from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
 from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
 from repcompiler.implied import set_aside
-from repcompiler.ir import Expr, Graph, Node, Shape, Value
+from repcompiler.ir import Expr, Graph, Shape, Value
 from repcompiler.ops import (
     ACTIVATIONS,
     Array,
@@ -42,7 +42,7 @@ from repcompiler.ops import (
     Resize,
     Softmax,
     SpaceToDepth,
-    Sum,
+    Stack,
 )
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.uncollected import uncollected
@@ -117,7 +117,7 @@ class Lift:
 
     def _call(self, node: fx.Node, value: Value) -> None:
         effect = self._has_effect(node)
-        operands: Sequence[fx.Node | Expr] = node.all_input_nodes
+        operands: Sequence[Operand] = node.all_input_nodes
         op: Op | None = None
         members: Members = ()
         reason = ""
@@ -135,8 +135,11 @@ class Lift:
             op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
         terms = [operand if isinstance(operand, Expr) else self.values[operand] for operand in operands]
         inputs, parts = build(self.graph, terms, value)
-        read = [self.values[operand] for operand in node.all_input_nodes if operand not in operands]
-        knows = members or parts or isinstance(op, (Reshape, Sum))  # extents, or what a stack is made of
+        for part in parts:
+            part.output.dtype = part.output.dtype or part.inputs[0].dtype
+        taken = {*inputs, *(operand for part in parts for operand in part.inputs)}
+        read = [found for operand in node.all_input_nodes if (found := self.values[operand]) not in taken]
+        knows = members or isinstance(op, Reshape) or (read and all(_is_stack(value) for value in read))
         self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
         node.meta[MEMBERS] = members
         for producer in (self.values[member].producer for member in members):
@@ -152,7 +155,7 @@ class Lift:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
             self.symbols[node] = tuple(size if isinstance(size, int) else symbol or new for size, symbol, new in extents)
 
-    def _samples(self, node: fx.Node) -> tuple[Op, list[fx.Node | Expr], Members] | None:
+    def _samples(self, node: fx.Node) -> tuple[Op, list[Operand], Members] | None:
         """A convolution of each sample, if nothing in it is written into."""
         found = samples_as_groups(self, node)
         if found is None or not self.memory.fenced.isdisjoint(found[1]):
@@ -171,7 +174,7 @@ class Lift:
         read = dict.fromkeys(self.values[arg] for write in framed.writes for arg in write.all_input_nodes if arg is not node)
         self.graph.add(op, [self.values[framed.map]], [self.values[node]], read, node)
 
-    def _op(self, node: fx.Node) -> tuple[Op, list[fx.Node | Expr]]:
+    def _op(self, node: fx.Node) -> tuple[Op, list[Operand]]:
         """What the algebra knows a node as, and the operands it is applied to."""
         self.node = node
         if node.op != "call_module":
@@ -208,18 +211,20 @@ class Lift:
             raise Unliftable from refusal
         return floating(tensor) if isinstance(tensor, torch.Tensor) else None
 
+    def value(self, arg: fx.Node) -> Value:
+        return self.values[arg]
+
     def shape(self, arg: Any) -> Shape | None:
         return self.values[arg].shape
 
-    def extents(self, arg: fx.Node) -> Extents | None:
-        shape = self.values[arg].shape
-        known = (
-            None if shape is None else (size if isinstance(size, int) else Extent(arg, axis) for axis, size in enumerate(shape))
-        )
-        return self.symbols.get(arg, None if known is None else tuple(known))
-
-    def producer(self, arg: fx.Node) -> Node | None:
-        return self.values[arg].producer
+    def extents(self, arg: Operand | Value) -> Extents | None:
+        while isinstance(arg, Expr):  # of operations that keep extents
+            arg = arg.operands[0]
+        node = arg.origin if isinstance(arg, Value) else arg
+        shape = self.values[node].shape
+        if node in self.symbols or shape is None:
+            return self.symbols.get(node)
+        return tuple(size if isinstance(size, int) else Extent(node, axis) for axis, size in enumerate(shape))
 
     def state(self, sizes: Sequence[Any]) -> None:
         self.stated[self.node] = tuple(size if isinstance(size, Extent) or (size or 0) > 0 else None for size in sizes)
@@ -282,6 +287,10 @@ class Lift:
             return has_hooks(module) or not (is_builtin(module) or isinstance(module, fx.GraphModule))
         visible = [value for value in written_by(node, self.modules) if not is_private_write(node, value, self.modules)]
         return bool(visible) or node.is_impure() or not is_known(node)
+
+
+def _is_stack(value: Value) -> bool:
+    return value.constant is None and value.producer is not None and isinstance(value.producer.op, Stack)
 
 
 def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:

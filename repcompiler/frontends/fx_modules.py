@@ -170,6 +170,13 @@ def _batch_norm(m: Any) -> Op:
     return normalisation(floating(m.running_mean), floating(m.running_var), _parameter(m.weight), _parameter(m.bias), m.eps)
 
 
+def _instance_norm(m: Any) -> Op:
+    """By running statistics it normalises each channel as a batch norm does, whatever the batch."""
+    if m.training or not m.track_running_stats:
+        raise Unliftable("it normalises by the statistics of its input")
+    return _batch_norm(m)
+
+
 def _identity(m: Any) -> Op:
     if m.training and not isinstance(m, nn.Identity):  # a dropout
         raise Unliftable
@@ -207,6 +214,9 @@ MODULES: Readers = {
     nn.BatchNorm1d: (_batch_norm, None),
     nn.BatchNorm2d: (_batch_norm, 4),
     nn.BatchNorm3d: (_batch_norm, 5),
+    nn.InstanceNorm1d: (_instance_norm, 3),
+    nn.InstanceNorm2d: (_instance_norm, 4),
+    nn.InstanceNorm3d: (_instance_norm, 5),
     nn.Conv1d: (_conv, 3),
     nn.Conv2d: (_conv, 4),
     nn.Conv3d: (_conv, 5),

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from repcompiler.frontends.fx_containers import parts_of
+from repcompiler.frontends.fx_containers import items_of, parts_of
 
 IN_PLACE_OPERATORS = tuple(
     getattr(operator, name)
@@ -34,6 +34,7 @@ class RegionProxy(fx.Proxy):
 
     def __len__(self) -> int:
         count = parts_of(self.node)
+        count = items_of(self.node, self.tracer) if count is None else count
         return self._questions.length(self.node) if count is None else count
 
     def __int__(self) -> int:

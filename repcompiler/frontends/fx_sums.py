@@ -32,7 +32,7 @@ def _mean(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: A
 
 def _stacked(c: Context, x: Any, dim: Any, keepdim: Any, dtype: Any) -> Sequence[Value]:
     """What lies side by side along the axis that a reduction is over; nothing where it is over another, or the axis stays."""
-    stack = c.producer(tensor(x))
+    stack = c.value(tensor(x)).producer
     if stack is None or not isinstance(stack.op, Stack) or not stack.op.new or keepdim is not False or dtype is not None:
         return ()
     axis, rank = stack.op.axis, 1 + len(stack.inputs[0].shape or ())

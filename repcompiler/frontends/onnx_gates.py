@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import onnx_ir
 
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, array_of, attribute
-from repcompiler.ir import Dim
+from repcompiler.frontends.onnx_sources import axis_of
+from repcompiler.ir import Dim, Value
 from repcompiler.ops import GlobalAvgPool, Identity, Reshape, Sigmoid, Softmax, Stack, Take
 
 
@@ -88,6 +89,27 @@ def take(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
         return None
     number = int(chosen.item()) % extent
     return Lifted(Take(axis % len(x.shape), number, keep=chosen.ndim == 1), (x,), lift.parameters(node))
+
+
+def where(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """One of two values, by a constant that chooses the same everywhere, of extents that neither it nor the other enlarges."""
+    condition, *values = (lift.data(node, place) for place in range(3))
+    if condition.constant is None or any(value.dtype not in FLOATS for value in values):
+        return None
+    chosen, other = values if (array := array_of(condition)).all() else values[::-1]
+    if chosen.constant is not None or array.any() != array.all() or not array.size:
+        return None
+    if not (_fits(condition, chosen) and _fits(other, chosen)):
+        return None
+    return Lifted(Identity(), (chosen,), tuple(value for value in (condition, other) if value is not chosen))
+
+
+def _fits(value: Value, into: Value) -> bool:
+    """Whether a value broadcasts to the extents of another at every size."""
+    if value.shape is None or into.shape is None or len(value.shape) > len(into.shape):
+        return False
+    first = len(into.shape) - len(value.shape)
+    return all(size == 1 or axis_of(value, axis) == axis_of(into, first + axis) for axis, size in enumerate(value.shape))
 
 
 def unsqueeze(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

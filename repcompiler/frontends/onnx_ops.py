@@ -258,4 +258,5 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": transpose,
     "Unsqueeze": gates.unsqueeze,
     "Upsample": resize,
+    "Where": gates.where,
 }

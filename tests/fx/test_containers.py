@@ -167,10 +167,28 @@ class Parts(nn.Module):
         lambda x: torch.chunk(x, chunks=4, dim=1),
         lambda x: x.split([2, 2, 2, 2], dim=1),
         lambda x: torch.split(x, split_size_or_sections=(2, 2, 2, 2), dim=1),
+        lambda x: torch.tensor_split(x, 4, dim=1),
+        lambda x: x.tensor_split((2, 4, 6), 1),
+        lambda x: x.tensor_split((2, -4, 6), dim=1),
+        lambda x: torch.tensor_split(x, indices=[2, 4, 6], dim=1),
+        lambda x: x.tensor_split(sections=4, dim=1),
     ],
 )
 def test_convolutions_of_all_parts_of_a_split_become_one(plain, split):
     assert plain(Parts(split), channels=8) == "Conv2d"
+
+
+@pytest.mark.parametrize("split", [3, (3, 5), (-5, 5), (3, 3), (3, 1), (3, 20)])
+def test_parts_of_unlike_sizes_are_what_torch_says(exactly, split):
+    class Sizes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = pair(8, 8)
+
+        def forward(self, x):
+            return [2 * part.sum(1) for part in self.pair(x).tensor_split(split, dim=1)]
+
+    exactly(Sizes(), channels=8)
 
 
 @pytest.mark.parametrize("split", [lambda x: x.split(2, 1), lambda x: x.chunk(4), lambda x: x.chunk(4, 2)])

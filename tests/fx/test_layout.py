@@ -49,7 +49,20 @@ def function(x):
     return F.channel_shuffle(x, 3)
 
 
-SHUFFLES = [torchvisions, from_shape, inferred, sizes_of_the_grid, function, nn.ChannelShuffle(2)]
+def unflattened(x):
+    return x.unflatten(1, (2, 3)).transpose(1, 2).flatten(1, 2)
+
+
+def unflattened_by_one(x):
+    return torch.unflatten(x, dim=-3, sizes=(-1, 2)).transpose(1, 2).flatten(1, 2)
+
+
+def unflattened_by_a_module(x):
+    return nn.Unflatten(1, (3, 2))(x).transpose(1, 2).reshape(x.shape)
+
+
+GRIDS = [torchvisions, from_shape, inferred, sizes_of_the_grid, unflattened, unflattened_by_one, unflattened_by_a_module]
+SHUFFLES = [*GRIDS, function, nn.ChannelShuffle(2)]
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
@@ -57,7 +70,7 @@ def test_a_channel_shuffle_however_written_disappears_between_convolutions(plain
     assert plain(Net(shuffle)) == "Conv2d"
 
 
-@pytest.mark.parametrize("shuffle", SHUFFLES[:4])
+@pytest.mark.parametrize("shuffle", GRIDS)
 def test_a_shuffle_alone_is_one_selection_that_no_size_is_read_for(plain, shuffle):
     class Alone(nn.Module):
         def forward(self, x):

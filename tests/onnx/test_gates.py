@@ -126,3 +126,39 @@ def test_gate_between_images_of_other_size_is_left_alone(check, model, operators
     body = "c = Concat<axis=2>(i, j) w = Softmax<axis=3>(c) s, t = Split<axis=2>(w)"
     result, _ = check(model(f"{BRANCHES} {body} {GATE}"))
     assert "Softmax" in operators(result)
+
+
+CHOICES = {
+    "true": ("Less(var_scalar, 9.0)", "a, b"),
+    "false": ("Less(var_scalar, 0.1)", "b, a"),
+    "one number an axis": ("Less(k_1x1x1x1, 9.0)", "a, a"),
+    "of numbers": ("Less(var_scalar, 9.0)", "a, 0.5"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_that_is_made_beforehand_is_none(expect, name):
+    condition, values = CHOICES[name]
+    expect(f"a = Conv(x, w_4x4x1x1) b = Sigmoid(x) c = {condition} d = Where(c, {values}) y = Relu(d)", "Conv Relu", {})
+
+
+def test_an_interpolation_as_torch_exports_it_is_one_sum(expect):
+    body = """a = Conv<pads=[1,1,1,1]>(x, w_4x4x3x3) b = Conv(x, v_4x4x1x1) d = Sub(b, a) c = Less(var_scalar, 9.0)
+        e = Mul(d, 0.3) f = Add(a, e) g = Mul(d, 0.7) h = Sub(b, g) i = Where(c, f, h) y = Relu(i)"""
+    expect(body, "Conv Relu", {})
+
+
+OPEN = {
+    "depends on the place": "c = Less(k_4x1x1, 0.0) d = Where(c, a, x)",
+    "depends on data": "c = Less(x, 0.0) d = Where(c, a, x)",
+    "enlarges what it chooses": "m = GlobalAveragePool(a) c = Less(var_scalar, 9.0) d = Where(c, m, x)",
+    "has more axes": "c = Less(k_1x1x1x1x1, 9.0) d = Where(c, a, x) ",
+    "chooses a constant": "c = Less(var_scalar, 9.0) d = Where(c, k_4x1x1, x)",
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_a_choice_that_the_data_or_the_extents_make_stays(check, model, operators, name):
+    shape = {"y": "A,B,C,D,E"} if name == "has more axes" else {}
+    result, _ = check(model(f"a = Conv(x, w_4x4x1x1) {OPEN[name]} y = Relu(d)", **shape))
+    assert "Where" in operators(result)
