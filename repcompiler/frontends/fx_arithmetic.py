@@ -90,6 +90,11 @@ def sub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
     return add(c, x, other, alpha=-alpha)
 
 
+def rsub(c: Context, x: Any, other: Any, *, alpha: Any = 1) -> Lifted:
+    """other - alpha x."""
+    return sub(c, other, x, alpha=alpha)
+
+
 def lerp(c: Context, x: Any, end: Any, weight: Any) -> Lifted:
     """(1 - w) x + w end, with a constant w."""
     share = c.constant(weight)
@@ -170,6 +175,7 @@ def per_channel(c: Context, x: Any, array: Array | None) -> tuple[int, Array]:
 ARITHMETIC: Mapping[str, Entry] = {
     **dict.fromkeys(("add", "add_"), add),
     **dict.fromkeys(("sub", "sub_", "subtract", "subtract_"), sub),
+    "rsub": rsub,
     **dict.fromkeys(("mul", "mul_", "multiply", "multiply_"), mul),
     **dict.fromkeys(("div", "div_", "divide", "divide_", "true_divide", "true_divide_"), div),
     **dict.fromkeys(("neg", "neg_", "negative", "negative_"), neg),

@@ -33,7 +33,7 @@ from repcompiler.frontends.fx_arithmetic import (
     tensor,
 )
 from repcompiler.frontends.fx_casts import CASTS, clone
-from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, getitem
+from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, flip, getitem
 from repcompiler.frontends.fx_layout import ARITHMETIC as ON_EXTENTS
 from repcompiler.frontends.fx_layout import LAYOUT, Undecided, decide
 from repcompiler.frontends.fx_modules import (
@@ -161,6 +161,10 @@ def _dropout(c: Context, x: Any, p: Any = 0.5, training: Any = True, inplace: An
     return Identity(), (tensor(x),)
 
 
+def _alpha_dropout(c: Context, x: Any, p: Any = 0.5, training: Any = False, inplace: Any = False) -> Lifted:
+    return _dropout(c, x, p, training)
+
+
 def _aten_dropout(c: Context, x: Any, p: Any, train: Any) -> Lifted:
     return _dropout(c, x, p, train)
 
@@ -179,6 +183,7 @@ METHODS: Mapping[str, Entry] = {
     **PRODUCTS,
     **CASTS,
     **SUMS,
+    "flip": flip,
     **fx_activations.ACTIVATIONS,
     **fx_gates.GATES,
 }
@@ -201,6 +206,7 @@ ATEN: Mapping[str, Entry] = {
     "constant_pad_nd": _constant_pad,
     "dropout": _aten_dropout,
     "cat": concatenate,
+    "flip": flip,
     "channel_shuffle": channel_shuffle,
     **{f"avg_pool{axes}d": _avg_pool(axes) for axes in (1, 2, 3)},
     **{f"max_pool{axes}d": _max_pool(axes) for axes in (1, 2, 3)},
@@ -216,7 +222,8 @@ FUNCTIONS: Mapping[Any, Entry] = {
     **fx_gates.FUNCTIONS,
     F.batch_norm: batch_norm,
     F.instance_norm: instance_norm,
-    F.dropout: _dropout,
+    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), _dropout),
+    **dict.fromkeys((F.alpha_dropout, F.feature_alpha_dropout), _alpha_dropout),
     operator.add: add,
     operator.iadd: add,
     operator.sub: sub,
@@ -230,6 +237,7 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.matmul: matmul,
     torch.clone: clone,
     operator.getitem: getitem,
+    torch.flip: flip,
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
     torch.channel_shuffle: channel_shuffle,
 }

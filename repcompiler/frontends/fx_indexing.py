@@ -27,6 +27,8 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
     if [type(item) for item in index if item is not ALL and item != ALL] == [int]:
         axis = next(axis for axis, item in enumerate(index) if type(item) is int)
         return select(c, x, axis, index[axis])
+    if shape is not None and len(index) == 2 and index[0] == ALL and isinstance(index[1], list):
+        return _listed(c, x, index[1])
     if shape is not None and all(item is None or item == ALL for item in index) and None in index:
         return _new_axes(c, x, index)
     if shape is None or len(shape) < 3 or not c.is_floating(x):
@@ -44,6 +46,14 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
             raise Unliftable
         return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
     return _of_pixels(slices[2:]), (x,)
+
+
+def _listed(c: Context, x: Any, index: Sequence[Any]) -> Lifted:
+    """x[:, [2, 0, 1]]."""
+    channels = _channels(c, x, 1)
+    if not all(type(item) is int and -channels <= item < channels for item in index):
+        raise Unliftable
+    return _select([item % channels for item in index]), (tensor(x),)
 
 
 def _new_axes(c: Context, x: Any, index: Sequence[Any]) -> Lifted:
@@ -123,6 +133,14 @@ def _is_single(shape: Shape | None, dim: Any) -> bool:
     """Whether an axis that is not that of the channels has one number."""
     rank = 0 if shape is None else len(shape)
     return shape is not None and type(dim) is int and -rank <= dim < rank and dim % rank != 1 and shape[dim] == 1
+
+
+def flip(c: Context, x: Any, *axes: Any, dims: Any = ()) -> Lifted:
+    """Channels in the opposite order."""
+    (given,) = axes if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else (axes or dims,)
+    if len(given) != 1:
+        raise Unliftable
+    return _select(range(_channels(c, x, given[0]))[::-1]), (tensor(x),)
 
 
 def channel_shuffle(c: Context, x: Any, groups: Any) -> Lifted:

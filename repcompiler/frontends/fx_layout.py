@@ -202,6 +202,17 @@ def permute(c: Context, x: Any, *dims: Any) -> Lifted:
     return Transpose(tuple(axis % rank for axis in order)), (x,)
 
 
+def movedim(c: Context, x: Any, source: Any, destination: Any) -> Lifted:
+    """Axes put elsewhere, the others in their order."""
+    rank = _rank(c, x)
+    taken, put = ([*dims] if isinstance(dims, (tuple, list)) else [dims] for dims in (source, destination))
+    if len(taken) != len(put) or not all(type(dim) is int and -rank <= dim < rank for dim in (*taken, *put)):
+        raise Unliftable
+    places = {place % rank: axis % rank for axis, place in zip(taken, put, strict=True)}
+    others = iter(axis for axis in range(rank) if axis not in places.values())
+    return Transpose(tuple(places[place] if place in places else next(others) for place in range(rank))), (x,)
+
+
 def contiguous(c: Context, x: Any, *, memory_format: Any = torch.contiguous_format) -> Lifted:
     """The same numbers in another order of memory, which a reshape right behind does not mind (nor a view, made a reshape).
 
@@ -264,6 +275,7 @@ LAYOUT: Mapping[str, Entry] = {
     "unflatten": unflatten,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
     "permute": permute,
+    **dict.fromkeys(("movedim", "moveaxis"), movedim),
     "contiguous": contiguous,
 }
 """Methods by name; most are functions of torch and of aten too."""

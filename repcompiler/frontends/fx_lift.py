@@ -148,8 +148,9 @@ class Lift:
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
-            value.dtype = value.dtype or (inputs[0].dtype if isinstance(op, PASSES_ON) else self._float(inputs))
-        known = [self.extents(operand) for operand in operands if isinstance(operand, fx.Node)]
+            floats = (inputs[0].dtype,) if isinstance(op, PASSES_ON) else (x.dtype for x in inputs if "float" in x.dtype)
+            value.dtype = value.dtype or next(iter(floats), "float32")
+        known = [self.extents(operand) for operand in operands]
         moved = self.stated.get(node) or (follow(op, *(shape for shape in known if shape)) if known and all(known) else None)
         if moved is not None:
             extents = zip(value.shape or moved, moved, (Extent(node, axis) for axis in range(len(moved))), strict=True)
@@ -234,9 +235,6 @@ class Lift:
 
     def dtype(self, arg: fx.Node) -> str:
         return self.values[arg].dtype
-
-    def _float(self, inputs: list[Value]) -> str:
-        return next((value.dtype for value in inputs if "float" in value.dtype), "float32")
 
     def _array(self, node: fx.Node) -> Array:
         """The array of a node that depends on parameters alone; refuses what is no tensor, or is random."""

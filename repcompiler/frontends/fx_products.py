@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from repcompiler.algebra import float64
 from repcompiler.frontends.contractions import contraction
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, per_channel, tensor
 from repcompiler.frontends.fx_modules import Unliftable
-from repcompiler.ops import Array, Conv, Linear, Scale
+from repcompiler.ops import Array, Conv, Linear, Scale, Sum
 
 
 def _matrix(c: Context, arg: Any) -> Array:
@@ -46,16 +47,35 @@ def _addmm(c: Context, bias: Any, x: Any, mat2: Any, *, beta: Any = 1, alpha: An
 
 
 def _addcmul(c: Context, x: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Lifted:
-    """s + value t x: the affine layer of ResMLP."""
+    """x + value t y, with a constant t; x may be one too: the affine layer of ResMLP."""
     if c.constant(tensor2) is not None:
         tensor1, tensor2 = tensor2, tensor1
     factor, shift = c.constant(tensor1), c.constant(x)
-    if factor is None or shift is None or type(value) not in (int, float):
+    if factor is None or type(value) not in (int, float):
         raise Unliftable
-    (axis, t), (other, s) = per_channel(c, tensor2, factor), per_channel(c, tensor2, shift)
+    axis, t = per_channel(c, tensor2, factor)
+    if shift is None:
+        return Sum((1, 1)), (_term(c, x, tensor2), Scale(value * t, np.zeros(1), axis)(c.value(tensor2)))
+    other, s = per_channel(c, tensor2, shift)
     if t.size > 1 and s.size > 1 and axis != other:
         raise Unliftable
     return Scale(value * t, s, axis if t.size > 1 else other), (tensor(tensor2),)
+
+
+def _addcdiv(c: Context, x: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Lifted:
+    """x + value y / t, with a constant t that is nowhere zero."""
+    divisor = c.constant(tensor2)
+    if divisor is None or c.constant(x) is not None or not np.all(divisor) or type(value) not in (int, float):
+        raise Unliftable
+    axis, t = per_channel(c, tensor1, 1.0 / float64(divisor))
+    return Sum((1, 1)), (_term(c, x, tensor1), Scale(value * t, np.zeros(1), axis)(c.value(tensor1)))
+
+
+def _term(c: Context, x: Any, other: Any) -> fx.Node:
+    """What is added to `other`."""
+    if not (c.is_floating(x) and c.is_floating(other)) or c.constant(other) is not None:
+        raise Unliftable
+    return tensor(x)
 
 
 def _einsum(c: Context, equation: Any, *operands: Any) -> Lifted:
@@ -77,7 +97,8 @@ def _einsum(c: Context, equation: Any, *operands: Any) -> Lifted:
 PRODUCTS: Mapping[str, Entry] = {
     **dict.fromkeys(("matmul", "mm"), matmul),
     "addmm": _addmm,
-    "addcmul": _addcmul,
+    **dict.fromkeys(("addcmul", "addcmul_"), _addcmul),
+    **dict.fromkeys(("addcdiv", "addcdiv_"), _addcdiv),
     "einsum": _einsum,
 }
 """Methods by name, as far as they are some; functions of torch and of aten too."""

@@ -37,6 +37,12 @@ class RegionProxy(fx.Proxy):
         count = items_of(self.node, self.tracer) if count is None else count
         return self._questions.length(self.node) if count is None else count
 
+    def __getitem__(self, index: Any) -> Any:
+        count = parts_of(self.node) if isinstance(index, slice) else None
+        if count is None:
+            return super().__getitem__(index)  # type: ignore[misc]
+        return tuple(self[place] for place in range(count)[index])
+
     def __int__(self) -> int:
         return int(self._questions.answer(self.node))
 

@@ -178,6 +178,20 @@ def test_convolutions_of_all_parts_of_a_split_become_one(plain, split):
     assert plain(Parts(split), channels=8) == "Conv2d"
 
 
+@pytest.mark.parametrize("order", [slice(None, None, -1), slice(1, None), slice(0, 3, 2), slice(9, None)])
+def test_a_slice_of_the_parts_is_some_of_them(plain, order):
+    class Some(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = pair(8, 8)
+
+        def forward(self, x):
+            x = self.pair(x)
+            return self.pair(torch.cat([*x.chunk(4, 1)[order], x], 1)[:, :8])
+
+    assert set(plain(Some(), channels=8).split()) == {"Conv2d"}
+
+
 @pytest.mark.parametrize("split", [3, (3, 5), (-5, 5), (3, 3), (3, 1), (3, 20)])
 def test_parts_of_unlike_sizes_are_what_torch_says(exactly, split):
     class Sizes(nn.Module):

@@ -16,6 +16,10 @@ TERMS = {
     "sub": lambda a, b: torch.sub(a, b, alpha=1.5),
     "sub in place": lambda a, b: a.sub_(b, alpha=-2),
     "nothing": lambda a, b: a.add(b, alpha=0),
+    "rsub": lambda a, b: torch.rsub(a, b, alpha=2),
+    "addcmul": lambda a, b: torch.addcmul(a, b, torch.tensor([[[1.0]], [[-2.0]], [[3.0]], [[0.5]]]), value=2),
+    "addcmul, the factor first": lambda a, b: a.addcmul_(torch.tensor(3.0), b),
+    "addcdiv": lambda a, b: torch.addcdiv(a, b, torch.tensor([[[1.0]], [[-2.0]], [[3.0]], [[0.5]]])),
     "lerp": lambda a, b: torch.lerp(a, b, 0.3),
     "lerp far": lambda a, b: a.lerp(b, 0.8),
     "lerp beyond": lambda a, b: a.lerp(b, -1.5),
@@ -34,6 +38,36 @@ def test_branches_of_a_sum_with_weights_merge(plain, name, example):
 def test_the_weight_of_an_interpolation_may_be_a_parameter(plain, shape):
     model = Call(lambda m, x: torch.lerp(m.wide(x), m.narrow(x), m.w), wide=pair(), narrow=pair(k=1), w=torch.full(shape, 0.7))
     assert plain(model) == "Conv2d"
+
+
+STACKS = {
+    "sum": lambda a, b: torch.stack([a, b]).sum(0),
+    "sum behind": lambda a, b: torch.sum(torch.stack((a, b, a), dim=-1), dim=-1),
+    "mean": lambda a, b: torch.mean(torch.stack([a, b]), dim=0),
+    "mean inside": lambda a, b: torch.stack([a, b], 1).mean((1,)),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_sum_over_a_stack_of_branches_is_their_sum(plain, name):
+    model = Call(lambda m, x: F.relu(STACKS[name](m.wide(x), m.narrow(x))), wide=pair(k=3), narrow=pair(k=1))
+    assert plain(model) == "Conv2d relu"
+
+
+STACKED = {
+    "along another axis": lambda m, x: torch.stack([m.wide(x), m.narrow(x)], 1).sum(2),
+    "along all": lambda m, x: torch.stack([m.wide(x), m.narrow(x)], 1).mean((1, 2)),
+    "with an axis that stays": lambda m, x: torch.stack([m.wide(x), m.narrow(x)], 1).sum(1, keepdim=True),
+    "of maps that do not merge": lambda m, x: torch.stack([m.wide(x).sigmoid(), x.sigmoid()]).sum(0),
+    "that is read twice": lambda m, x: (lambda s: (s.sum(0), s.mean(0), s))(torch.stack([m.wide(x), m.narrow(x)])),
+    "before a write": lambda m, x: (lambda y: (torch.stack([y, x]), y.add_(1)))(m.wide(x))[0].sum(0),
+    "of views before a write": lambda m, x: (lambda y: (torch.stack([y[:, :2], x[:, :2]]), y.mul_(3), y))(m.wide(x))[0].mean(0),
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_any_other_stack_computes_what_it_did(exactly, name):
+    exactly(Call(STACKED[name], wide=pair(k=3), narrow=pair(k=1)))
 
 
 LEFT = {
