@@ -23,6 +23,7 @@ from repcompiler.ops import (
     Concat,
     Conv,
     DynamicConv,
+    GlobalAvgPool,
     Identity,
     Linear,
     Mul,
@@ -246,6 +247,8 @@ def follow(op: Op, *known: Extents) -> tuple[int | Extent | None, ...] | None:
         return (*sizes, *first[len(first) - op.tail :])
     if isinstance(op, Linear):
         return (*first[:-1], None)
+    if isinstance(op, GlobalAvgPool):
+        return (*first[:2], *(1 for _ in first[2:] if not op.dropped))
     if isinstance(op, (Concat, Select)) or (isinstance(op, Conv) and keeps_pixels(op)):
         return (first[0], None, *first[2:])
     if isinstance(op, (Sum, Mul)) or (isinstance(op, Opaque) and op.label.lower() in (*ELEMENTWISE, *BINARY)):

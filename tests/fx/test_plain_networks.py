@@ -13,6 +13,7 @@ timm = pytest.importorskip("timm")
 IMAGE = (1, 3, 45, 37)
 NETWORKS = {
     "legacy_seresnet18": 8,
+    "eca": 4,
     "mobilenetv2_035": 10,
     "mobilenetv3_small_050": 7,
     "efficientnet_b0": 9,
@@ -58,6 +59,9 @@ def csp():
 
 OWN = {
     "csp": csp,
+    "eca": lambda: timm.models.resnet.ResNet(
+        timm.models.resnet.BasicBlock, (1, 1, 1, 1), 10, channels=(8, 8, 16, 16), block_args={"attn_layer": "eca"}
+    ),
     "convmixer": lambda: timm.models.convmixer.ConvMixer(16, 2, 3, 4, num_classes=10, act_layer=nn.GELU),
     "res2net": lambda: timm.models.resnet.ResNet(
         timm.models.res2net.Bottle2neck, (2, 1, 1, 1), 10, channels=(8, 16, 16, 16), base_width=16, block_args={"scale": 4}
@@ -102,6 +106,7 @@ def test_a_network_is_plain(name):
     "name",
     [
         "legacy_seresnet18",
+        "eca",
         "mobilenetv2_035",
         "mobilenetv3_small_050",
         "csp",

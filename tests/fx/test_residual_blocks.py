@@ -199,3 +199,47 @@ def test_a_shortcut_that_lacks_channels_carries_only_those_it_has(act, exactly, 
     assert_no_sum(calls(result))
     reserved = 4 if act in (nn.LeakyReLU, nn.PReLU, nn.ReLU6) else 8
     assert [module.out_channels for module in result.modules() if isinstance(module, nn.Conv2d)] == [8 + reserved, 8]
+
+
+class Eca(nn.Module):
+    """Efficient channel attention (Wang et al., CVPR 2020), its signal made of the means as `forth` and `back` say."""
+
+    def __init__(self, forth, back):
+        super().__init__()
+        self.avg_pool, self.conv = nn.AdaptiveAvgPool2d(1), nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.forth, self.back = forth, back
+
+    def forward(self, x):
+        return x * self.back(self.conv(self.forth(self, x)), x).expand_as(x)
+
+
+AS_A_SIGNAL = {
+    "as the authors write it": (
+        lambda m, x: m.avg_pool(x).squeeze(-1).transpose(-1, -2),
+        lambda y, x: torch.sigmoid(y.transpose(-1, -2).unsqueeze(-1)),
+    ),
+    "views, as timm does": (
+        lambda m, x: x.mean((2, 3)).view(x.shape[0], 1, -1),
+        lambda y, x: torch.sigmoid(y).view(x.shape[0], -1, 1, 1),
+    ),
+    "views of the pooled image": (
+        lambda m, x: m.avg_pool(x).view(x.size(0), 1, x.size(1)),
+        lambda y, x: F.hardsigmoid(y).view(x.size(0), x.size(1), 1, 1),
+    ),
+    "new axes": (
+        lambda m, x: x.mean((2, 3)).unsqueeze(1),
+        lambda y, x: torch.sigmoid(y.squeeze(1)[:, :, None, None]),
+    ),
+    "flattened": (
+        lambda m, x: m.avg_pool(x).flatten(1).unsqueeze(1),
+        lambda y, x: y.permute(0, 2, 1).unsqueeze(-1).sigmoid(),
+    ),
+}
+
+
+@pytest.mark.parametrize("signal", AS_A_SIGNAL.values(), ids=AS_A_SIGNAL)
+def test_efficient_channel_attention(signal, plain):
+    inside = plain(Residual(layer(4, 6, 3), Eca(*signal), layer(6, 4, 3, None)))
+    at_the_end = plain(Residual(layer(4, 6, 3), layer(6, 4, 3, None), Eca(*signal)))
+    for called, before in (inside, "conv2d relu"), (at_the_end, "conv2d relu conv2d"):
+        assert called.lower().replace("hardsigmoid", "sigmoid") == f"{before} mean conv2d sigmoid mul conv2d"

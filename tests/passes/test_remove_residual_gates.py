@@ -8,14 +8,17 @@ from repcompiler.ops import (
     HardSigmoid,
     Mul,
     Relu,
+    Reshape,
     Sigmoid,
     Sum,
+    Transpose,
 )
+from repcompiler.passes import PASSES
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.remove_residual import remove_residual
-from repcompiler.testing import build, check_pass, random_conv, random_linear
+from repcompiler.testing import build, check_pass, random_conv, random_linear, relu
 
 IMAGE = (None, 4, None, None)
 RULES = [remove_residual, identity_to_dirac, batch_norm_to_conv, linear_to_conv]
@@ -63,6 +66,29 @@ def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
     log = check_pass(RULES, build(block, x=IMAGE))
     assert not log.steps
     assert "it cannot be made one for the skipped value" in log.declined[0].reason
+
+
+@pytest.mark.parametrize(
+    "written", [(Reshape((0, 1, 6)),), (Reshape((0, 6, 1)), Transpose((0, 2, 1)))], ids=["view", "transpose"]
+)
+@pytest.mark.parametrize("last", [True, False], ids=["before a layer", "at the end"])
+@pytest.mark.parametrize("activation", [Relu(), Gated("silu")], ids=lambda op: op.kind)
+def test_efficient_channel_attention_does_not_see_what_is_carried(rng, activation, last, written):
+    """A convolution along the channels would mix the last of a block with the first that are reserved."""
+
+    def block(x):
+        hidden = signal = activation(same(rng, 6, 6)(x))
+        signal = GlobalAvgPool()(signal)
+        for step in written:
+            signal = step(signal)
+        gate = Sigmoid()(Reshape((0, 6, 1, 1))(random_conv(rng, 1, 1, (3,), padding=1, bias=False)(signal)))
+        gated = Mul()(hidden, gate)
+        return relu(Add(same(rng, 6, 6)(gated) if last else gated, x))
+
+    graph = build(block, x=(None, 6, None, None))
+    log = check_pass(PASSES, graph)
+    assert [step.rule for step in log.steps][:2] == ["unflatten_channel_conv", "remove_residual"]
+    assert not {"Sum", "Reshape", "Transpose"} & {node.op.kind for node in graph.nodes}
 
 
 def test_zeros_that_a_layer_pads_with_are_carried_too(rng):
