@@ -36,22 +36,26 @@ def unflatten_channel_conv(y: Expr, unflatten: Reshape | Transpose) -> Expr | tu
             band = _band(op, shape)
             shape, bias = (*shape[:2], len(band)), broadcast(op.bias, len(band))
             made = Conv(band.reshape(*band.shape, *ones), bias, ones, ((0, 0),) * len(ones), ones, 1)(made)
-        elif any(array.shape != (1,) for array in op.arrays.values()):
-            refuse("it has a constant a channel")
         else:
+            if any(array.shape != (1,) for array in op.arrays.values()):
+                refuse("it has a constant a channel")
             made = op(made)
-    return made if shape == shape_of(made) else refuse("it makes another image than one of a single pixel")
+    if shape != shape_of(made):
+        refuse("it makes another image than one of a single pixel")
+    return made
 
 
 def _in_order(op: Reshape | Transpose, shape: Shape) -> Shape:
     """The shape that an operation gives numbers which stay in their order."""
-    if isinstance(op, Reshape):
-        return op.resolve(shape) or refuse("the number of channels is not known")
-    first, *others = op.perm
-    wide = [axis for axis in others if shape[axis] != 1]
-    if first != 0 or wide != sorted(wide):
-        refuse("it moves channels past each other")
-    return op.infer_shape([shape]) or ()
+    if isinstance(op, Transpose):
+        batch, *others = op.perm
+        wide = [axis for axis in others if shape[axis] != 1]
+        if batch != 0 or wide != sorted(wide):
+            refuse("it moves channels past each other")
+    made = op.resolve(shape) if isinstance(op, Reshape) else op.infer_shape([shape])
+    if made is None:
+        refuse("the number of channels is not known")
+    return made
 
 
 def _band(conv: Conv, shape: Shape) -> Array:

@@ -35,6 +35,14 @@ KNOWN = {
     "x.mean": (lambda x: x.mean((2, 3), keepdim=True), [GlobalAvgPool()]),
     "torch.mean": (lambda x: torch.mean(x, dim=[-1, -2], keepdim=True), [GlobalAvgPool()]),
     "x.mean without its axes": (lambda x: x.mean([2, 3]), [GlobalAvgPool(dropped=2)]),
+    "means viewed as a signal": (
+        lambda x: x.mean((2, 3)).view(x.shape[0], 1, -1),
+        [GlobalAvgPool(dropped=2), Reshape((0, 1, -1))],
+    ),
+    "a pooled image viewed as a row": (
+        lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1),
+        [GlobalAvgPool(), Reshape((0, -1))],
+    ),
     "x[:, None]": (lambda x: x[:, None], [Reshape((0, 1, 4), tail=2)]),
     "x[:, :, None, None]": (lambda x: x.mean((2, 3))[:, :, None, None], [GlobalAvgPool(dropped=2), Reshape((0, 4, 1, 1))]),
     "x[:, 1]": (lambda x: x[:, 1], [Take(1, 1, keep=False)]),
