@@ -40,20 +40,6 @@ def test_the_weight_of_an_interpolation_may_be_a_parameter(plain, shape):
     assert plain(model) == "Conv2d"
 
 
-STACKS = {
-    "sum": lambda a, b: torch.stack([a, b]).sum(0),
-    "sum behind": lambda a, b: torch.sum(torch.stack((a, b, a), dim=-1), dim=-1),
-    "mean": lambda a, b: torch.mean(torch.stack([a, b]), dim=0),
-    "mean inside": lambda a, b: torch.stack([a, b], 1).mean((1,)),
-}
-
-
-@pytest.mark.parametrize("name", STACKS)
-def test_a_sum_over_a_stack_of_branches_is_their_sum(plain, name):
-    model = Call(lambda m, x: F.relu(STACKS[name](m.wide(x), m.narrow(x))), wide=pair(k=3), narrow=pair(k=1))
-    assert plain(model) == "Conv2d relu"
-
-
 STACKED = {
     "along another axis": lambda m, x: torch.stack([m.wide(x), m.narrow(x)], 1).sum(2),
     "along all": lambda m, x: torch.stack([m.wide(x), m.narrow(x)], 1).mean((1, 2)),
