@@ -19,6 +19,5 @@ def eliminate_reshape(x: Value, reshape: Reshape, swap: Transpose | None = None)
         same = shape != () and len(reshape.target) + reshape.tail == len(shape)
         same = same and all(size in (0, -1, here) for size, here in zip(reshape.target, shape, strict=False))
     else:
-        moved = [axis for axis in swap.perm if shape[axis : axis + 1] != (1,)]
-        same = moved == sorted(moved) and reshape.tail == 0 and reshape.target == shape
+        same = swap.keeps_order(shape) and reshape.tail == 0 and reshape.target == shape
     return x if same else ()

@@ -7,10 +7,11 @@ by itself.  (Gates of efficient channel attention are written so, and are known 
 Source: Wang et al., ECA-Net, CVPR 2020, section 3.2 (a convolution of the channels' means as a band matrix).
 """
 
-from repcompiler.algebra import broadcast, float64, namespace
+from repcompiler.algebra import broadcast
+from repcompiler.algebra_transposed import band
 from repcompiler.cost import shape_of
 from repcompiler.ir import Expr, Shape
-from repcompiler.ops import ACTIVATIONS, Array, Conv, GlobalAvgPool, Identity, Reshape, Transpose
+from repcompiler.ops import ACTIVATIONS, Conv, GlobalAvgPool, Identity, Reshape, Transpose
 from repcompiler.pattern import one_of
 from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
@@ -33,9 +34,11 @@ def unflatten_channel_conv(y: Expr, unflatten: Reshape | Transpose) -> Expr | tu
         if isinstance(op, (Reshape, Transpose)):
             shape = _in_order(op, shape)
         elif isinstance(op, Conv):
-            band = _band(op, shape)
-            shape, bias = (*shape[:2], len(band)), broadcast(op.bias, len(band))
-            made = Conv(band.reshape(*band.shape, *ones), bias, ones, ((0, 0),) * len(ones), ones, 1)(made)
+            if len(shape) != 3 or shape[1] != 1 or op.out_channels != 1 or not isinstance(channels := shape[2], int):
+                refuse("it mixes more than one channel, or how many numbers they hold is not known")
+            matrix = band(op, channels)
+            shape, bias = (*shape[:2], len(matrix)), broadcast(op.bias, len(matrix))
+            made = Conv(matrix.reshape(*matrix.shape, *ones), bias, ones, ((0, 0),) * len(ones), ones, 1)(made)
         else:
             if any(array.shape != (1,) for array in op.arrays.values()):
                 refuse("it has a constant a channel")
@@ -47,23 +50,9 @@ def unflatten_channel_conv(y: Expr, unflatten: Reshape | Transpose) -> Expr | tu
 
 def _in_order(op: Reshape | Transpose, shape: Shape) -> Shape:
     """The shape that an operation gives numbers which stay in their order."""
-    if isinstance(op, Transpose):
-        batch, *others = op.perm
-        wide = [axis for axis in others if shape[axis] != 1]
-        if batch != 0 or wide != sorted(wide):
-            refuse("it moves channels past each other")
+    if isinstance(op, Transpose) and (op.perm[0] != 0 or not op.keeps_order(shape)):
+        refuse("it moves channels past each other")
     made = op.resolve(shape) if isinstance(op, Reshape) else op.infer_shape([shape])
     if made is None:
         refuse("the number of channels is not known")
     return made
-
-
-def _band(conv: Conv, shape: Shape) -> Array:
-    """T, of shape (D, C), for a signal of one channel."""
-    if len(shape) != 3 or shape[1] != 1 or conv.out_channels != 1 or not isinstance(channels := shape[2], int):
-        refuse("it mixes more than one channel, or how many numbers they hold is not known")
-    (stride,), (dilation,), ((before, after),) = conv.stride, conv.dilation, conv.padding
-    weight, rows = float64(conv.weight), before + channels + after - conv.extent[0] + 1
-    xp, kept = namespace(weight), {"dtype": weight.dtype, "device": weight.device}
-    taps = range(conv.kernel_size[0])
-    return sum(weight[0, 0, j] * xp.eye(rows, channels, k=dilation * j - before, **kept) for j in taps)[::stride]

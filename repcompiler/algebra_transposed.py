@@ -139,6 +139,15 @@ def as_linear(op: Conv, size: Sequence[int]) -> Linear:
     return Linear(xp.reshape(matrix, (rows, -1)), xp.repeat(bias, rows // op.out_channels))
 
 
+def band(op: Conv, size: int) -> Array:
+    """The matrix (result, size) of a convolution of a signal of one channel: T[o, s o - p + d j] = w[j], cut at the border."""
+    (stride,), (dilation,), ((before, after),) = op.stride, op.dilation, op.padding
+    weight, rows = float64(op.weight), before + size + after - op.extent[0] + 1
+    xp, kept = namespace(weight), {"dtype": weight.dtype, "device": weight.device}
+    taps = range(op.kernel_size[0])
+    return sum(weight[0, 0, j] * xp.eye(rows, size, k=dilation * j - before, **kept) for j in taps)[::stride]
+
+
 def _placed(array: Array, axis: int, start: int, extent: int) -> Array:
     """`array` from index `start` on of `extent` zeros along one axis; what lies outside is cut off."""
     first = min(max(start, 0), extent)

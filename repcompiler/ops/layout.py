@@ -154,6 +154,11 @@ class Transpose(Op):
 
     perm: tuple[int, ...]
 
+    def keeps_order(self, shape: Shape) -> bool:
+        """Whether numbers of that shape, as far as it is known, stay in row-major order: only axes of one number move."""
+        wide = [axis for axis in self.perm if shape[axis : axis + 1] != (1,)]
+        return wide == sorted(wide)
+
     def infer_shape(self, shapes: Sequence[Shape | None]) -> Shape | None:
         return None if shapes[0] is None else tuple(shapes[0][axis] for axis in self.perm)
 
