@@ -2,8 +2,8 @@
 
     cat(y[:, :c] + S x, y[:, c:])  =  y + [S; 0] x
 
-Exact; worth it where the sum closes a skip connection, which can then be removed (`remove_residual`), or where both terms are
-one convolution.
+Exact for the channels of an image; worth it where the sum closes a skip connection, which can then be removed
+(`remove_residual`), or where both terms are one convolution.
 Source: Meng et al., RMNet, 2021 (its mobile blocks add to their first channels: out[:, :c] += x[:, :c]).
 """
 
@@ -13,12 +13,15 @@ from repcompiler.algebra import namespace, regroup, stack
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Select, Sum
 from repcompiler.parts import PartlyAdded
+from repcompiler.refusal import refuse
 from repcompiler.rewriter import rewrite
 
 
 @rewrite(PartlyAdded("y", "x", "branches"))
 def add_to_all_channels(y: Value, x: Value, branches: tuple[Conv | Select, ...]) -> Expr:
     some = next(branch for branch in branches if isinstance(branch, Conv))
+    if not some.stride:
+        refuse("a fully connected layer acts on the last axis, and has no channels of an image")
     weight = regroup(some, 1)
     xp = namespace(weight)
 

@@ -8,7 +8,7 @@ from repcompiler.passes.add_to_all_channels import add_to_all_channels
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.printer import render
-from repcompiler.testing import build, check_pass, random_conv
+from repcompiler.testing import build, check_pass, random_conv, random_linear
 
 IMAGE = (None, 6, None, None)
 RULES = [add_to_all_channels, identity_to_dirac, select_to_conv]
@@ -78,3 +78,12 @@ def test_a_shortcut_of_zero_rows_is_removed(rng):
     graph = build(block, x=IMAGE)
     check_pass(PASSES, graph, objective="plain")
     assert [type(node.op) for node in graph.topological()] == [Conv, Relu, Conv]
+
+
+@pytest.mark.parametrize(("y", "x", "made"), [((None, 6, 5), (None, 4, 5), 5), ((None, 6), (None, 6), 4)])
+def test_a_fully_connected_layer_does_not_become_one_of_all_channels(rng, y, x, made):
+    """TNT adds what a layer makes of the pixels of each patch to all tokens but the first."""
+    layer = random_linear(rng, x[-1], made)
+    graph = build(lambda y, x: Concat()(Add(channels(y, 0, 4), layer(x)), channels(y, 4, 6)), y=y, x=x)
+    log = check_pass(PASSES, graph, objective="latency")
+    assert any("acts on the last axis" in declined.reason for declined in log.declined)
