@@ -194,7 +194,7 @@ class Graph:
     def is_bereft(self, node: Node) -> bool:
         """Whether the document's form of `node` reads what is gone, or computes what is."""
         gone = (value for value in node.consulted if value.producer is not None and value.producer not in self.nodes)
-        return any(value not in self.forwarded for value in gone) or any(part not in self.nodes for part in node.parts)
+        return any(self.successor(value) is None for value in gone) or any(part not in self.nodes for part in node.parts)
 
     def is_dead(self, node: Node) -> bool:
         """Whether nothing reads any result of `node`, and running it has no effect of its own."""

@@ -43,3 +43,16 @@ def test_a_node_whose_document_form_reads_what_is_gone_is_bereft(g):
     assert not g.is_bereft(reshape), "the value is there, computed anew"
     g.replace(conv, conv.op(g.inputs[0]))
     assert g.is_bereft(reshape)
+
+
+def test_what_was_read_in_the_place_of_a_value_may_be_gone_too(g):
+    """Twins: a cast that does nothing before another, both behind a shape that one reader knows and another computes with."""
+    reshape = g.outputs[0].producer
+    conv = reshape.inputs[0].producer
+    (relu,) = conv.inputs
+    other = Value("other")
+    g.add(Relu(), g.inputs, [other])
+    g.replace(relu.producer, other)
+    assert not g.is_bereft(reshape), "the other value is read instead"
+    g.replace(conv, conv.op(g.inputs[0]))
+    assert g.is_bereft(reshape)

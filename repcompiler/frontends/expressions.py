@@ -13,12 +13,12 @@ Terms = tuple[Expr | Value, ...]
 """What the last operation is applied to."""
 
 
-def build(graph: Graph, terms: Sequence[Expr | Value], near: Value) -> tuple[list[Value], tuple[Node, ...]]:
+def build(graph: Graph, terms: Sequence[Expr | Value], results: Sequence[Value]) -> tuple[list[Value], tuple[Node, ...]]:
     """The operands, expressions among them added to the graph; and all nodes behind them that no document has.
 
-    `near`: the result, after which new values are named.
+    `results`: of the node; after the first new values are named.  A foreign operator may have none, and no expressions.
     """
-    operands = [graph.build(term, near)[-1].output if isinstance(term, Expr) else term for term in terms]
+    operands = [graph.build(term, results[0])[-1].output if isinstance(term, Expr) else term for term in terms]
     within: dict[Node, None] = {}
     pending = [value.producer for value in operands]
     while pending:

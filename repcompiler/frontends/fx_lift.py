@@ -134,7 +134,7 @@ class Lift:
             name = operator_name(node, self.modules)
             op = Opaque(name, effect=effect, reason=reason if LINEAR.fullmatch(name.lower()) else "")
         terms = [operand if isinstance(operand, Expr) else self.values[operand] for operand in operands]
-        inputs, parts = build(self.graph, terms, value)
+        inputs, parts = build(self.graph, terms, [value])
         for part in parts:
             part.output.dtype = part.output.dtype or part.inputs[0].dtype
         taken = {*inputs, *(operand for part in parts for operand in part.inputs)}

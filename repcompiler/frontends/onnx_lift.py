@@ -130,7 +130,7 @@ class Lift:
         if not all(self.note(part, results[0]) for part, results in parts) or not parts:
             parts = [(Lifted(opaque(node, reason, self.runtime), tuple(inputs)), outputs)]
         for part, results in parts:
-            operands, within = build(self.graph, part.inputs, results[0])
+            operands, within = build(self.graph, part.inputs, results)
             onnx_shapes.note(part.op, node, self.opset, operands, results, self.named)
             made = self.graph.add(part.op, operands, results, part.parameters, node)
             made.parts = within
