@@ -247,3 +247,15 @@ def _onto(term, old, new):
     if term is old:
         return new
     return term.op(*(_onto(operand, old, new) for operand in term.operands))
+
+
+@pytest.mark.parametrize("blocks", [SpaceToDepth(2, "CRD"), DepthToSpace(2, "DCR")], ids=lambda op: op.kind)
+def test_a_scale_of_columns_does_not_pass_blocks_of_pixels(blocks):
+    rng = np.random.default_rng(0)
+    [x] = build(lambda x: x, x=(None, 4, 6, 8)).inputs
+    image = random_conv(rng, 4, 4, 1)(x)
+    columns = shape_of(blocks(image))[3]
+    with pytest.raises(Refusal, match="a scale of another axis than the channels does not pass"):
+        absorb(blocks(image), random_scale(rng, columns, axis=3))
+    with pytest.raises(Refusal, match="a scale of another axis than the channels does not pass"):
+        release(blocks(random_scale(rng, 8, axis=3)(x)))

@@ -114,3 +114,11 @@ def test_average_pools_strides_and_frames_inside_a_block(rng, inner, shortcut):
     graph = build(block, x=(None, 4, 9, 8))
     check_pass(PASSES, graph)
     assert not any(isinstance(node.op, (Sum, AvgPool)) for node in graph.nodes)
+
+
+def test_a_block_that_is_broadcast_over_the_channels_of_the_shortcut_is_refused(rng):
+    """One map of attention is added to every channel."""
+    graph = build(lambda x: Add(random_conv(rng, 6, 1, 1)(Relu()(same(rng, 4, 6)(x))), random_conv(rng, 4, 4, 1)(x)), x=IMAGE)
+    log = check_pass(RULES, graph, objective="plain")
+    assert not log.steps
+    assert any(declined.reason == "the branches have different channel counts" for declined in log.declined)
