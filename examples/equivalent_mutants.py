@@ -39,9 +39,11 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "the strides have been found equal",
     ("_convolve", "namespace(inner) -> namespace(outer)"): ONE_NAMESPACE,
     ("_Lattice", "d // self.dilation or 1 -> d // self.dilation or 0"): "no zeros go between the taps of an axis that has one",
+    ("merge_parallel_branches", "len(first.stride) -> len(second.stride)"): "`add` refuses what has other spatial axes",
+    ("merge_sequential_convs", "len(first.stride) -> len(second.stride)"): "`compose` refuses what has other spatial axes",
+    ("remove_residual", "True -> False"): "an outline saves work, and is what the whole costs",
     ("add_among_branches", "True -> False"): "an outline saves work, and is what the whole costs",
     ("module", "4096 -> 4097"): THRESHOLD,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
     ("add_transposed", "len(first.stride) -> len(second.stride)"): "both have the axes of their input",
-    ("fold_batch_norm_into_experts", "namespace(t).repeat -> namespace(s).repeat"): ONE_NAMESPACE,
 }

@@ -253,9 +253,9 @@ def _onto(term, old, new):
 def test_a_scale_of_columns_does_not_pass_blocks_of_pixels(blocks):
     rng = np.random.default_rng(0)
     [x] = build(lambda x: x, x=(None, 4, 6, 8)).inputs
-    image = random_conv(rng, 4, 4, 1)(x)
-    columns = shape_of(blocks(image))[3]
-    with pytest.raises(Refusal, match="a scale of another axis than the channels does not pass"):
-        absorb(blocks(image), random_scale(rng, columns, axis=3))
-    with pytest.raises(Refusal, match="a scale of another axis than the channels does not pass"):
-        release(blocks(random_scale(rng, 8, axis=3)(x)))
+    term = blocks(random_scale(rng, 8, axis=3)(x))
+    reason = f"a scale of another axis than the channels does not pass {blocks.kind}"
+    with pytest.raises(Refusal, match=reason):
+        absorb(term, random_scale(rng, shape_of(term)[3], axis=3))
+    with pytest.raises(Refusal, match=reason):
+        release(term)
