@@ -32,7 +32,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def in_one_line(fail: Callable[[str, int], Any]) -> Iterator[None]:
-    """Have `fail` say in one line, with an exit code, what ended the block; click's own exceptions pass."""
+    """Have `fail` say in one line, with an exit code, what ended the block; click's own exceptions pass, and those it knows."""
     import click
 
     try:
@@ -40,7 +40,7 @@ def in_one_line(fail: Callable[[str, int], Any]) -> Iterator[None]:
             yield
     except Interrupted as signalled:
         fail(str(signalled), signalled.code)
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):  # nobody reads on: no mistake
         raise
     except MemoryError as error:
         fail(f"it needs more memory than there is ({error or 'a small piece was missing'})", BAD_INPUT)

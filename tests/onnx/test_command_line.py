@@ -212,6 +212,14 @@ def test_names_that_look_like_markup_or_are_not_ascii(model, plain, tmp_path):
     )
 
 
+def test_a_reader_that_has_read_enough_is_no_mistake():
+    """repc passes | head"""
+    command = [sys.executable, "-m", "repcompiler", "passes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
 def wrong(rule, factor):
     """The rule with a mistake in it: the weight is off by a factor."""
 
