@@ -58,6 +58,9 @@ class Document(Protocol):
     def examples(self) -> Sequence[Feeds]:
         """Inputs the user gave, if any."""
 
+    def tried(self) -> Sequence[Feeds]:
+        """Inputs that it has been found to take, if any."""
+
     def run(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs in the document's own precision, with no optimisation between."""
 

@@ -142,11 +142,12 @@ def impulses(extents: Sequence[int]) -> NDArray:
     return np.eye(prod(extents)).reshape(-1, *extents)
 
 
-def middle(extents: Sequence[int], programs: Sequence[Program], channels: int) -> NDArray:
-    """Those in the middle, one for each remainder modulo the strides; `channels`: on which axis these are."""
+def middle(extents: Sequence[int], programs: Sequence[Program], channels: int, most: int, rng: np.random.Generator) -> NDArray:
+    """Those in the middle, one for each remainder modulo the strides, `most` of them; `channels`: on which axis these are."""
     periods = [spans(programs, axis)[1] if channels == 1 else 1 for axis in range(len(extents))]
     ranges = [range(n // 2, min(n // 2 + p, n)) for n, p in zip(extents, periods, strict=True)]
     pixels = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(len(extents), -1) if extents else np.zeros((0, 1), int)
+    pixels = rng.permutation(pixels, axis=1)[:, :most] if pixels.shape[1] > most else pixels
     found = np.zeros((pixels.shape[1], *extents))
     found[(np.arange(len(found)), *pixels)] = 1
     return found

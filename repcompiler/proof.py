@@ -121,10 +121,13 @@ class Block:
         count = min(BASIS // one.size, WORK // one.work)  # of the inputs that fit
         whole = len(rows) * prod(large.extents) <= count
         found = self.large if whole else self.small
-        pixels = impulses(large.extents) if whole else middle(small.extents, (self.before, self.after), small.axis)
-        fits = max(count * prod(large.extents) // (len(pixels) * prod(found[source].extents)), 1)
-        if fits < len(rows):
-            rows = self.rng.permutation(rows)[:fits]
+        fits = max(count * prod(large.extents) // prod(found[source].extents), 1)
+        if whole:
+            pixels = impulses(large.extents)
+        else:
+            pixels = middle(small.extents, (self.before, self.after), small.axis, fits, self.rng)
+        if fits < len(rows) * len(pixels):
+            rows = self.rng.permutation(rows)[: max(fits // len(pixels), 1)]
         by_channel = units(rows, large.channels // parts, large.channels, self.rng)
         tally.complete &= whole
         feeds = {other: found[other].zeros(len(by_channel), len(pixels)) for other in self.sources}

@@ -63,6 +63,8 @@ class Reference:
             self.skipped = reason
         else:
             self._make_up(specs, thorough)
+        for feeds in () if self.samples else source.tried():
+            self._sample(feeds)
         source.release()
 
     def compare(self, result: Runs) -> Verification:
@@ -121,14 +123,14 @@ class Reference:
         """How much of the deviation the model itself makes of rounding."""
         return self.source.run(nudged(feeds))
 
-    def _sample(self, feeds: Feeds, label: str = "") -> bool:
-        """Whether the source runs on this."""
+    def _sample(self, feeds: Feeds, label: str = "", advice: str = "") -> bool:
+        """Whether the source runs on this; `advice`: what to do where it does not."""
         try:
             self.samples.append(Sample(feeds, self.source.run(feeds), self.source.run_reference(feeds), label))
         except ModelError:
             raise
         except Exception as error:  # a runtime may raise anything
-            self.skipped = f"the source does not run: {_first_line(error)}"
+            self.skipped = f"the source does not run: {_first_line(error)}{advice}"
             self.endless = isinstance(error, TimeoutError)
             return False
         return True
@@ -144,7 +146,7 @@ class Reference:
                     continue
                 if self.endless:
                     return
-                if self._sample(feeds):
+                if self._sample(feeds, advice="; give example inputs"):
                     if thorough and sizes is ODD:
                         self._structured(feeds)
                     break

@@ -1,5 +1,6 @@
 """Certificates: what each verdict stands for, how small a mistake is caught, and the inputs and forms they are made with."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -125,6 +126,15 @@ def test_where_no_law_is_known_random_inputs_are_compared():
     log = run(lambda x: squeeze_and_excite(Relu()(x)))
     removed = [step for step in log.steps if step.rule == "remove_residual"]
     assert {step.certificate.verdict for step in removed} == {"sampled"}
+
+
+def test_phases_of_a_large_stride_are_drawn_where_they_do_not_fit():
+    tracemalloc.start()
+    log = run(lambda x: AvgPool((60, 60), (60, 60), ((0, 0), (0, 0)), 3600)(conv3(x)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert log.steps and all(step.certificate.verdict != "not checked by itself" for step in log.steps)
+    assert peak < 2e8  # all 60 * 60 phases would be 3,600 images of more than 120 * 120
 
 
 def test_verdict_is_said_of_the_type_that_weights_are_written_in():

@@ -17,19 +17,17 @@ from repcompiler.backends.fx import patch
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_layout import ELEMENTWISE
+from repcompiler.frontends.fx_inputs import guess_inputs, make_up
 from repcompiler.frontends.fx_lift import lift, operator_name
 from repcompiler.frontends.fx_opaque import attributes_of
 from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_run import (
-    AXES,
     Program,
     Shapes,
     Values,
     bind,
     cloned,
     from_numpy,
-    make_up,
     only_shapes,
     outputs_of,
     replace_tensors,
@@ -41,7 +39,7 @@ from repcompiler.frontends.fx_shapes import learn_shapes
 from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin, regions
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
-from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear, Opaque
+from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear
 
 
 class FxDocument:
@@ -138,7 +136,11 @@ class FxDocument:
 
     def examples(self) -> Sequence[Feeds]:
         """What the user gave."""
-        if self.values is None or not self.given:
+        return self.tried() if self.given else []
+
+    def tried(self) -> Sequence[Feeds]:
+        """What it was traced on."""
+        if self.values is None:
             return []
         return [{name: to_numpy(tensor) for name, tensor in tensors_of(self.region, self.values).items()}]
 
@@ -234,26 +236,6 @@ def _sizes(graph: Graph, shapes: Shapes) -> tuple[int, int]:
         return shapes.get(value.name.rpartition("/")[::2], value.shape)
 
     return sum(macs(node.op, shape(node.output)) for node in graph.nodes), peak_of_graph(graph, shape)
-
-
-def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:
-    """What the model seems to take: the channels and rank of what a convolution reads, if only after elementwise operations."""
-    dtype = next((str(p.dtype) for p in region.parameters() if p.is_floating_point()), "torch.float32").removeprefix("torch.")
-    inputs = [value for value in lift(region).inputs if value.origin.graph is region.graph and not value.origin.args]
-    return [InputSpec(value.name, _taken(value), dtype) for value in inputs]
-
-
-def _taken(value: Value) -> Shape | None:
-    pending = [value]
-    for value in pending:
-        for user in value.uses:
-            if isinstance(user.op, (Conv, ConvTranspose)):
-                return ("batch", user.op.in_channels, *AXES[user.op.weight.ndim])
-            if isinstance(user.op, Linear):
-                return ("batch", user.op.in_channels)
-            if not isinstance(user.op, Opaque) or user.op.label.lower() in ELEMENTWISE:
-                pending.append(user.output)
-    return None
 
 
 def check_weights(graph: Graph) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from repcompiler.document import InputSpec, NDArray
+from repcompiler.document import NDArray
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_trace import copy_module, regions
 from repcompiler.ir import Shape
@@ -216,19 +216,3 @@ def _recorded(region: fx.GraphModule, path: str, seen: Observations) -> Callable
         return region.graph.process_outputs(Recorder(region, region.graph, path, seen).run(*values, enable_io_processing=False))
 
     return run
-
-
-SIZES = {0: ((),), 1: ((256,),), 2: ((128, 160), (224, 224), (32, 32)), 3: ((16, 64, 64), (32, 32, 32))}
-"""What a model without example inputs is tried on, by number of spatial axes."""
-
-
-def make_up(model: fx.GraphModule, specs: Sequence[InputSpec]) -> Iterator[Values]:
-    """Inputs of a few sizes, normally distributed, for a model whose inputs are known but for their extents."""
-    known = [spec.shape for spec in specs if spec.shape is not None]
-    if not specs or len(known) < len(specs):
-        return
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
-    random = torch.Generator().manual_seed(0)
-    for sizes in SIZES[max(len(shape) for shape in known) - 2]:
-        shapes = [[1, int(str(shape[1])), *sizes][: len(shape)] for shape in known]
-        yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)

@@ -65,13 +65,81 @@ def test_extents_that_have_to_divide_are_free_all_the_same(same, randomise, kind
     same(model(x), result(x))
 
 
-def test_an_input_that_no_convolution_reads_is_unknown_without_an_example():
+def test_an_input_that_no_layer_reads_is_unknown_without_an_example():
+    class Gathers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(5, 4))
+
+        def forward(self, index):
+            return self.table[index]
+
+    (spec,) = FxDocument.trace(Gathers().eval()).inputs()
+    assert spec.shape is None
+
+
+def test_a_guess_that_the_model_does_not_run_on_asks_for_an_example():
     class Gathers(Residual):
         def forward(self, index):
             return super().forward(self.wide[0].weight[index])
 
-    (spec,) = FxDocument.trace(Gathers().eval()).inputs()
-    assert spec.shape is None
+    report = repcompiler.Report()
+    repcompiler.compile(Gathers().eval(), report=report)
+    assert "give example inputs" in report.verification.summary()
+
+
+class Padded(nn.Module):
+    """A border of the user's own before the convolutions."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        return self.layers(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+
+
+class Blocks(Padded):
+    """Space to depth, before convolutions of many channels."""
+
+    def forward(self, x):
+        batch, channels, height, width = x.shape
+        blocks = x.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
+        return self.layers(blocks.reshape(batch, 4 * channels, height // 2, width // 2))
+
+
+class Decides(Padded):
+    """A forward that is not traced; its layers are compiled one by one."""
+
+    def forward(self, x):
+        return self.layers(x if x.mean() > 0 else -x)
+
+
+class Insists(Padded):
+    """A forward that takes one size."""
+
+    def forward(self, x):
+        assert x.shape[-1] == 240, "the width must be 240"
+        return self.layers(x)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(Padded, 5), (Blocks, 12), (Decides, 5), (Insists, 2)])
+def test_what_the_first_convolution_reads_says_what_the_model_takes(same, randomise, kind, channels):
+    model = kind(nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    model = randomise(model).double()
+    report = repcompiler.Report()
+    result = repcompiler.compile(model, report=report)
+    assert report.verification.checked
+    x = torch.randn(2, channels // 4 if kind is Blocks else channels, 8, 240, dtype=torch.float64)
+    same(model(x), result(x))
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in result.modules())
+
+
+def test_a_model_that_takes_none_of_the_sizes_of_a_verification_is_verified_on_what_it_was_traced_on(randomise):
+    model = randomise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(250)))
+    report = repcompiler.Report()
+    repcompiler.compile(model, report=report)
+    assert report.verification.probes == ["1x3x256x256"]
 
 
 def test_branches_of_one_size_here_and_another_there_are_not_merged(plain):

@@ -1,0 +1,83 @@
+"""What a model without example inputs seems to take: a guess, which is true where the model runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import fx, nn
+
+from repcompiler.document import InputSpec
+from repcompiler.frontends.fx_lift import lift
+from repcompiler.frontends.fx_run import AXES, Values
+from repcompiler.ir import Node, Shape, Value
+from repcompiler.ops import Conv, ConvTranspose, Linear
+
+SIZES = {
+    0: ((),),
+    1: ((256,),),
+    2: ((128, 160), (224, 224), (256, 256), (240, 240), (384, 384), (512, 512), (32, 32)),
+    3: ((16, 64, 64), (32, 32, 32), (16, 224, 224)),
+}
+"""What is tried, by number of spatial axes: an image of any size, and those that networks insist on."""
+
+PICTURE = 3
+"""Channels of a picture, which a model may rearrange before its first convolution."""
+
+
+def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:
+    """Of each input the channels and the rank that the nearest convolution or fully connected layer reads."""
+    dtype = next((str(p.dtype) for p in region.parameters() if p.is_floating_point()), "torch.float32").removeprefix("torch.")
+    inputs = [value for value in lift(region).inputs if value.origin.graph is region.graph and not value.origin.args]
+    return [InputSpec(value.name, _read_behind(value), dtype) for value in inputs]
+
+
+def make_up(model: fx.GraphModule, specs: Sequence[InputSpec]) -> Iterator[Values]:
+    """Inputs of a few sizes, normally distributed, for a model whose inputs are known but for their extents."""
+    known = [spec.shape for spec in specs if spec.shape is not None]
+    if not specs or len(known) < len(specs):
+        return
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    random = torch.Generator().manual_seed(0)
+    pictures = [(*shape[:1], PICTURE, *shape[2:]) if len(shape) in AXES else shape for shape in known]
+    for channels in dict.fromkeys((tuple(known), tuple(pictures))):
+        for sizes in SIZES[max(len(shape) for shape in known) - 2]:
+            shapes = [[1, int(str(shape[1])), *sizes][: len(shape)] for shape in channels]
+            yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)
+
+
+def _read_behind(value: Value) -> Shape | None:
+    """What the nearest convolution reads, or else the nearest fully connected layer; None where there is neither."""
+    reached = {value: None}
+    pending = [value]
+    rows: Shape | None = None
+    for current in pending:
+        for user in current.uses:
+            shape = _read_by(user)
+            if shape is not None and len(shape) in AXES:
+                return shape
+            rows = rows or shape
+            pending += [output for output in user.outputs if output not in reached]
+            reached.update(dict.fromkeys(user.outputs))
+    return rows
+
+
+def _read_by(node: Node) -> Shape | None:
+    if isinstance(node.op, (Conv, ConvTranspose)):
+        return ("batch", node.op.in_channels, *AXES[node.op.weight.ndim])
+    if isinstance(node.op, Linear):
+        return ("batch", node.op.in_channels)
+    return _read_within(node.origin)
+
+
+def _read_within(call: fx.Node) -> Shape | None:
+    """What the first such layer of a module reads that was not looked into."""
+    owner = call.graph.owning_module
+    if call.op != "call_module" or owner is None:
+        return None
+    for module in owner.get_submodule(str(call.target)).modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            return ("batch", module.in_channels, *AXES[module.weight.ndim])
+        if isinstance(module, nn.Linear):
+            return ("batch", module.in_features)
+    return None
