@@ -94,7 +94,7 @@ def _certified(block: Block) -> Certificate:
         with suppress(ValueError, IndexError):  # a reshape may be said of one batch
             return _of(block.prove(), ())
     holds_constants = block.sample()
-    if not all(map(stand_ins, others)):
+    if not others or not all(map(stand_ins, others)):
         return Certificate("sampled")
     kinds = tuple(sorted({op.kind for op in others}))
     levels = range(max((*block.before.levels, *block.after.levels)) + 1)

@@ -141,7 +141,8 @@ class NodeRuntime:
         arrays = [np.require(array, requirements="A") for array in arrays]  # views of a file may lie anywhere
         feeds = {str(value.name): array for value, array in zip(inputs_of(node), arrays, strict=True)}
         results = iter(WATCH.run(self.sessions[key], feeds))
-        return [tensor(next(results)) if output.name else np.empty(0) for output in node.outputs]
+        # copied: what stays in the runtime's memory would count towards the limit of every later run
+        return [tensor(next(results)).copy() if output.name else np.empty(0) for output in node.outputs]
 
     def _one_node(self, node: onnx_ir.Node, types: Types) -> bytes:
         """A model of `node` alone, for inputs of these types and shapes."""

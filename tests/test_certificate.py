@@ -90,6 +90,13 @@ def test_block_that_is_flattened_is_checked_at_its_own_extents(batch):
     assert "merge_conv_into_linear" in [step.rule for step in log.steps]
 
 
+def test_reshape_that_says_the_batch_is_checked_at_that_batch():
+    """How timm writes a standardised kernel: (1, out, -1), which keeps what has that shape already."""
+    graph = build(lambda x: relu(Reshape((1, 8, -1))(x)), x=(1, 8, 27))
+    log = Rewriter(graph, PASSES, OBJECTIVES["plain"], need=Certify.ALL).run()
+    assert [(step.rule, step.certificate.verdict) for step in log.steps] == [("eliminate_reshape", "sampled")]
+
+
 def test_sizes_that_only_agree_where_the_graph_says_are_checked_there():
     pool, strided = AvgPool((2, 2), (2, 2), ((0, 0), (0, 0)), 4), random_conv(rng, 4, 4, 3, padding=1, stride=2)
     graph = build(lambda x: Add(strided(x), pool(x)), x=(1, 4, 56, 30))
