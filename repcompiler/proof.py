@@ -164,9 +164,7 @@ class Comparison:
             if isinstance(op, (Conv, ConvTranspose)) and operands[0] not in feeds
         )
         self.before, self.after = before[block.before.result], block.after.run(feeds, form)[block.after.result]
-        if (
-            self.before.shape != self.after.shape
-        ):  # not of this batch, which a reshape may be said of: `sample` has the true one
+        if self.before.shape != self.after.shape:  # of this batch, and a reshape may say another: `sample` has the true one
             raise ValueError(f"shape {self.after.shape} instead of {self.before.shape}")
         self.bound = block.before.run(feeds, form, size=True)[block.before.result]
         if block.direct():
