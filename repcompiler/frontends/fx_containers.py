@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from contextlib import suppress
 from operator import attrgetter
@@ -64,7 +65,9 @@ SIZES = ("chunks", "split_size_or_sections", "split_size", "split_sizes", "indic
 
 
 def parts_of(node: fx.Node) -> int | None:
-    """How many parts `x.chunk(n, 1)` or `x.split([a, b], 1)` has: along other axes than channels it may depend on the size."""
+    """How many parts `x.chunk(n, 1)`, `x.split([a, b], 1)` or `x.shape[-2:]` has; None where that may depend on the size."""
+    if node.target is operator.getitem and is_extent(node):
+        return _from_behind(node.args[1])
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     sizes = node.args[1] if len(node.args) > 1 else next((node.kwargs[key] for key in SIZES if key in node.kwargs), None)
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
@@ -73,6 +76,21 @@ def parts_of(node: fx.Node) -> int | None:
     if isinstance(sizes, (list, tuple)):
         return len(sizes) + (name == "tensor_split")
     return sizes if type(sizes) is int and name in ("chunk", "tensor_split") else None
+
+
+def is_extent(node: fx.Node) -> bool:
+    """Whether it is an extent of a tensor, or some of them."""
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
+
+
+def _from_behind(index: Any) -> int | None:
+    """How many extents `x.shape[-2:]` holds of any tensor that has so many axes."""
+    if not isinstance(index, slice) or index.step is not None or type(index.start) is not int or index.start >= 0:
+        return None
+    stop = 0 if index.stop is None else index.stop
+    return max(stop - index.start, 0) if type(stop) is int and stop <= 0 else None
 
 
 def items_of(node: fx.Node, tracer: Any) -> int | None:

@@ -5,19 +5,48 @@ from __future__ import annotations
 import dis
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from torch import fx, nn
+from torch.fx.proxy import TraceError
 
-from repcompiler.frontends.fx_containers import items_of, parts_of
+from repcompiler.frontends.fx_containers import is_extent, items_of, parts_of
 
 IN_PLACE_OPERATORS = tuple(
     getattr(operator, name)
     for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "setitem")
 )
+
+
+class Unanswered:
+    """What Python asks of values while they are traced: nothing is known of them."""
+
+    running = False
+    """Whether modules compute right now, in order to answer, and are not traced."""
+
+    def answer(self, node: fx.Node) -> Any:
+        """The number, truth value or shape that `node` is at every size.  Raises TraceError where it depends on the input."""
+        raise TraceError(f"it decides in Python by {node.name}, which depends on the input")
+
+    def length(self, node: fx.Node) -> int:
+        """How many items a shape has at every size.  Raises TraceError."""
+        return len(self.answer(node))
+
+    def kind(self, node: fx.Node) -> type:
+        """What Python takes `node` for.  Raises TraceError."""
+        if node.target is operator.getitem and is_extent(node) and not isinstance(node.args[1], slice):
+            return int
+        raise TraceError(f"the type of {node.name} is not known")
+
+    def guard(self, graph: fx.Graph, inputs: Iterable[fx.Node]) -> None:
+        """Assert of the inputs what the answers followed from; `inputs` were taken out of containers."""
+
+
+EXTENTS = ("shape", "size", "ndim", "dim", "numel")
+"""What says how large a tensor is, and nothing of its numbers."""
 
 
 class RegionProxy(fx.Proxy):
@@ -49,7 +78,10 @@ class RegionProxy(fx.Proxy):
     def __float__(self) -> float:
         return float(self._questions.answer(self.node))
 
-    def __getattr__(self, k: str) -> fx.proxy.Attribute:
+    def __getattr__(self, k: str) -> Any:
+        tracer: Any = self.tracer
+        if k in EXTENTS and self.node.op == "get_attr" and self.node.target in tracer.tensors:
+            return getattr(tracer.tensors[self.node.target], k)  # of a weight: the same at every size of the input
         return RegionAttribute(self, k)
 
     @property
@@ -71,12 +103,19 @@ for _function in IN_PLACE_OPERATORS:
 
 @contextmanager
 def answering(module: nn.Module) -> Iterator[None]:
-    """Let `isinstance` and `range` take proxies for what they stand for, in the code of a model's own classes.
+    """Let `isinstance`, `range`, `max` and `min` take proxies for what they stand for, in the code of a model's own.
 
-    What C asks of them must see proxies: torch would take one that says it is a tensor for memory.
+    That is the methods of its classes, and the functions that these call by name.  What C asks of proxies must see them: torch
+    would take one that says it is a tensor for memory.
     """
     kinds = dict.fromkeys(kind for part in module.modules() for kind in type(part).__mro__ if not _is_of_torch(kind))
-    functions = (value for kind in kinds for value in vars(kind).values() if inspect.isfunction(value))
+    functions = [value for kind in kinds for value in vars(kind).values() if inspect.isfunction(value)]
+    known = {*functions}
+    for function in functions:
+        called = (function.__globals__.get(name) for name in function.__code__.co_names)
+        new = {other for other in called if inspect.isfunction(other) and not _is_of_torch(other)} - known
+        functions += new
+        known |= new
     scopes = {id(function.__globals__): function.__globals__ for function in functions}
     patched = [(scope, name) for scope in scopes.values() for name in ANSWERED if name not in scope]
     for scope, name in patched:
@@ -96,11 +135,27 @@ def _range(*bounds: Any) -> range:
     return range(*(int(bound) if isinstance(bound, RegionProxy) else bound for bound in bounds))
 
 
-ANSWERED: Mapping[str, Any] = {"isinstance": _is_instance, "range": _range}
+def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`max` or `min`: of numbers that depend on the size it is recorded, for Python would compare them now."""
+
+    def of(*values: Any, **options: Any) -> Any:
+        proxies = [value for value in values if isinstance(value, RegionProxy)]
+        if not proxies or options or len(values) == 1:
+            return function(*values, **options)
+        try:
+            known = {proxy.node: proxy._questions.answer(proxy.node) for proxy in proxies}
+        except TraceError:
+            return proxies[0].tracer.create_proxy("call_function", function, values, {})
+        return function(*(known[value.node] if isinstance(value, RegionProxy) else value for value in values))
+
+    return of
 
 
-def _is_of_torch(kind: type) -> bool:
-    return kind.__module__.split(".")[0] in ("torch", "builtins")
+ANSWERED: Mapping[str, Any] = {"isinstance": _is_instance, "range": _range, "max": _extreme(max), "min": _extreme(min)}
+
+
+def _is_of_torch(defined: Any) -> bool:
+    return str(defined.__module__).split(".")[0] in ("torch", "builtins")
 
 
 def _asserted(frame: FrameType | None) -> bool | None:

@@ -25,9 +25,10 @@ from torch.utils import _pytree as pytree
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_containers import COMPILED_FOR
 from repcompiler.frontends.fx_layout import Undecided, decide
+from repcompiler.frontends.fx_proxy import Unanswered
 from repcompiler.frontends.fx_run import Executor, cloned
 from repcompiler.frontends.fx_shapes import larger
-from repcompiler.frontends.fx_trace import Unanswered, copy_module
+from repcompiler.frontends.fx_trace import copy_module
 
 
 class Questions(Unanswered):

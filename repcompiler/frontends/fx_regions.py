@@ -117,10 +117,13 @@ def _trace_without_options(module: nn.Module) -> fx.GraphModule:
 
 
 def _only_called(module: nn.Module, child: str) -> bool:
-    """Whether the source of `module`'s class calls `self.child`, or reads fixed numbers and words from it, and no more."""
+    """Whether the class of `module` calls `self.child`, asks if it is None, reads fixed numbers and words from it, and no more."""
     source = _source(module)
     nodes = _attributes(source)
     used = {node.func for node in source if isinstance(node, ast.Call)}
+    used |= {
+        node.left for node in source if isinstance(node, ast.Compare) and [*map(ast.unparse, node.comparators)] == ["None"]
+    }
     fixed = _fixed(module._modules[child])
     used |= {node.value for node in nodes if node.attr in fixed and isinstance(node.ctx, ast.Load)}
     return bool(nodes) and all(node in used for node in nodes if node.attr == child)

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_containers import Containers
-from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, answering
+from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, Unanswered, answering
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
@@ -122,28 +122,6 @@ class Deterministic(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Unanswered:
-    """What Python asks of values while they are traced: nothing is known of them."""
-
-    running = False
-    """Whether modules compute right now, in order to answer, and are not traced."""
-
-    def answer(self, node: fx.Node) -> Any:
-        """The number, truth value or shape that `node` is at every size.  Raises TraceError where it depends on the input."""
-        raise TraceError(f"it decides in Python by {node.name}, which depends on the input")
-
-    def length(self, node: fx.Node) -> int:
-        """How many items a shape has at every size.  Raises TraceError."""
-        return len(self.answer(node))
-
-    def kind(self, node: fx.Node) -> type:
-        """What Python takes `node` for.  Raises TraceError."""
-        raise TraceError(f"the type of {node.name} is not known")
-
-    def guard(self, graph: fx.Graph, inputs: Iterable[fx.Node]) -> None:
-        """Assert of the inputs what the answers followed from; `inputs` were taken out of containers."""
-
-
 class RegionTracer(fx.Tracer):
     """Traces through the user's modules, not through torch's.  Where the Python of one cannot be traced, it is called instead.
 
@@ -184,17 +162,21 @@ class RegionTracer(fx.Tracer):
             return self.create_proxy("call_module", path, args, kwargs)
 
     @cached_property
-    def paths(self) -> dict[int, tuple[str, torch.Tensor]]:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the root holds, by path."""
+        return {**dict(self.root.named_buffers()), **dict(self.root.named_parameters())}
+
+    @cached_property
+    def paths(self) -> dict[int, str]:
         """Where the root holds each tensor, by identity: torch.fx would search all of them for each one it meets."""
-        named = [*self.root.named_buffers(), *self.root.named_parameters()]
-        return {id(tensor): (name, tensor) for name, tensor in named}
+        return {id(tensor): name for name, tensor in self.tensors.items()}
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.questions.running:
             return attr_val
         if not isinstance(attr_val, torch.Tensor) or id(attr_val) not in self.paths:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
-        name, _ = self.paths[id(attr_val)]
+        name = self.paths[id(attr_val)]
         if name not in parameter_proxy_cache:
             parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
         return parameter_proxy_cache[name]
@@ -203,7 +185,7 @@ class RegionTracer(fx.Tracer):
         if isinstance(a, fx.Proxy):
             return a.node
         if isinstance(a, torch.Tensor) and id(a) in self.paths:
-            return self.create_node("get_attr", self.paths[id(a)][0], (), {})
+            return self.create_node("get_attr", self.paths[id(a)], (), {})
         return super().create_arg(a)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:

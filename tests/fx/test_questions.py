@@ -1,8 +1,11 @@
 """What a forward asks in Python: answered where the answer is the same at every size."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import repcompiler
 
@@ -51,6 +54,44 @@ def grey(m, x):
 )
 def test_ranks_and_channels_are_known_at_every_size(ask, exactly):
     model, _ = exactly(Asks(ask))
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
+
+
+def missing(extent, kernel_size, stride):
+    """Pixels that are missing at the border for TensorFlow's SAME padding, as timm counts them."""
+    if isinstance(extent, torch.Tensor):
+        return torch.clamp((torch.ceil(extent / stride) - 1) * stride + kernel_size - extent, min=0)
+    return max((math.ceil(extent / stride) - 1) * stride + kernel_size - extent, 0)
+
+
+class Same(nn.Conv2d):
+    """A convolution that pads by as much as its input's size needs."""
+
+    def forward(self, x):
+        height, width = x.size()[-2:]
+        rows, columns = (missing(n, k, s) for n, k, s in zip((height, width), self.weight.shape[-2:], self.stride, strict=True))
+        x = functional.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return functional.conv2d(x, self.weight, self.bias, self.stride)
+
+
+@pytest.mark.parametrize("example", [True, False])
+def test_a_padding_that_is_computed_from_the_size_leaves_the_convolution_to_be_merged(same, randomise, example):
+    model = randomise(
+        nn.Sequential(Same(4, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU(), Same(6, 4, 5, 3), nn.BatchNorm2d(4))
+    ).double()
+    x = torch.randn(2, 4, 9, 10).double()
+    result = repcompiler.compile(model, x if example else None)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in result.modules())
+    assert sum(p.numel() for p in result.parameters()) == sum(
+        p.numel() for part in (model[0], model[3]) for p in part.parameters()
+    )
+    for size in ((9, 10), (10, 7), (4, 5), (1, 2)):
+        x = torch.randn(2, 4, *size).double()
+        same(model(x), result(x))
+
+
+def test_the_larger_of_two_numbers_of_channels_is_a_number(exactly):
+    model, _ = exactly(Asks(lambda m, x: sum(x[:, :1] for _ in range(max(x.shape[1] - 4, 0))) + x))
     assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
 
 

@@ -59,6 +59,16 @@ def test_a_child_that_its_parent_does_more_with_than_call_is_left(plain):
     assert plain(nn.Sequential(Reads())) == "Reads"
 
 
+def test_a_child_that_may_be_none_is_compiled(plain):
+    class Optional(Undecided):
+        def forward(self, x):
+            if x.mean() > 100:
+                x = -x
+            return x if self.last is None else self.last(x)
+
+    assert plain(nn.Sequential(Optional())) == "Optional Conv2d"
+
+
 class Counted(Residual):
     """What others may read of it."""
 
