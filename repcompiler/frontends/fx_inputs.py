@@ -16,7 +16,7 @@ from repcompiler.ops import Conv, ConvTranspose, Linear
 SIZES = {
     0: ((),),
     1: ((256,),),
-    2: ((128, 160), (224, 224), (256, 256), (240, 240), (384, 384), (512, 512), (32, 32)),
+    2: ((128, 160), (224, 224), (256, 256), (240, 240), (196, 196), (384, 384), (512, 512), (32, 32)),
     3: ((16, 64, 64), (32, 32, 32), (16, 224, 224)),
 }
 """What is tried, by number of spatial axes: an image of any size, and those that networks insist on."""

@@ -117,7 +117,7 @@ def _trace_without_options(module: nn.Module) -> fx.GraphModule:
 
 
 def _only_called(module: nn.Module, child: str) -> bool:
-    """Whether the class of `module` calls `self.child`, asks if it is None, reads fixed numbers and words from it, and no more."""
+    """Whether a module calls `self.child`, asks if it is None, or reads fixed numbers and words from it, and no more."""
     source = _source(module)
     nodes = _attributes(source)
     used = {node.func for node in source if isinstance(node, ast.Call)}
