@@ -82,9 +82,10 @@ def certify(root: Node, match: Match, part: Term, term: Term, need: Certify) -> 
         return None
     try:
         return _certified(Block(root, match, part, term))
-    except (ValueError, IndexError, ArithmeticError) as error:
+    except (ValueError, IndexError, ArithmeticError, MemoryError) as error:
         if need is Certify.ALL:
-            refuse(f"its own check needs extents that are not known: {error}")
+            lacks = "memory" if isinstance(error, MemoryError) else "extents that are not known"
+            refuse(f"its own check needs {lacks}: {error}")
         return Certificate("not checked by itself")
 
 
