@@ -135,6 +135,19 @@ def test_what_the_first_convolution_reads_says_what_the_model_takes(same, random
     assert not any(isinstance(part, nn.BatchNorm2d) for part in result.modules())
 
 
+def test_an_error_that_two_sizes_share_is_not_of_the_size(randomise):
+    tried = set()
+
+    class Lacks(Padded):
+        def forward(self, x):
+            if type(x) is torch.Tensor:
+                tried.add(x.shape)
+            raise RuntimeError("an extension that is not installed")
+
+    repcompiler.compile(randomise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Lacks(nn.ReLU()))))
+    assert len(tried) == 2
+
+
 def test_a_model_that_takes_none_of_the_sizes_of_a_verification_is_verified_on_what_it_was_traced_on(randomise):
     model = randomise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(250)))
     report = repcompiler.Report()
