@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from repcompiler.document import NDArray
 from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_double import InDouble
 from repcompiler.frontends.fx_trace import copy_module, regions
 from repcompiler.ir import Shape
 
@@ -175,10 +177,11 @@ class Program:
         copied = copy_module(modules, () if double else region.parameters())
         self.modules: nn.Module = copied.double() if double else copied
         self.graph = region.graph
+        self.precision: Callable[[], AbstractContextManager[Any]] = InDouble if double else nullcontext
 
     def run(self, values: Values) -> list[torch.Tensor]:
         """The tensors the model returns, flat.  It may write into what it is given."""
-        with torch.no_grad():
+        with torch.no_grad(), self.precision():
             return outputs_of(Executor(self.modules, graph=self.graph).run(*values, enable_io_processing=False))
 
     def walk(self, values: Values) -> Iterator[tuple[str, torch.Tensor]]:
@@ -188,7 +191,7 @@ class Program:
         for node in self.graph.nodes:
             if node.op == "output":
                 return
-            with torch.no_grad():
+            with torch.no_grad(), self.precision():
                 result = interpreter.env[node] = interpreter.run_node(node)
             if isinstance(result, torch.Tensor):
                 yield node.name, result
