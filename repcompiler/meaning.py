@@ -62,7 +62,7 @@ def meaning(op: Op, *arrays: NDArray) -> NDArray:
 @meaning.register
 def _conv(op: Conv, x: NDArray) -> NDArray:
     x = _pad(x, op.padding)
-    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], op.extent, op.stride, strict=True)]
+    out = _windows(x, op.extent, op.stride)
     weight = wide(op.weight)
     groups, per_group = op.groups, op.weight.shape[1]
     grouped = x.reshape(x.shape[0], groups, per_group, *x.shape[2:])
@@ -126,7 +126,7 @@ def _scale(op: Scale, x: NDArray) -> NDArray:
 @meaning.register
 def _avg_pool(op: AvgPool, x: NDArray) -> NDArray:
     x = _pad(x, op.padding)
-    out = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], op.kernel_size, op.stride, strict=True)]
+    out = _windows(x, op.kernel_size, op.stride)
     ones = (1,) * len(out)
     windows = (_at(x, _taps(tap, ones, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
     return np.asarray(sum(windows, np.zeros(())) / op.divisor)
@@ -203,10 +203,7 @@ def _global_avg_pool(op: GlobalAvgPool, x: NDArray) -> NDArray:
 @meaning.register
 def _max_pool(op: MaxPool, x: NDArray) -> NDArray:
     x = np.pad(x, [(0, 0), (0, 0), *op.padding], constant_values=-np.inf)
-    sizes = zip(x.shape[2:], op.kernel_size, op.stride, op.dilation, strict=True)
-    out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sizes]
-    if min(out) < 1:  # onnxruntime makes a pixel of it, others nothing
-        raise ValueError(f"a window of {op.kernel_size} is larger than the image {x.shape}")
+    out = _windows(x, [d * (k - 1) + 1 for k, d in zip(op.kernel_size, op.dilation, strict=True)], op.stride)
     windows = (_at(x, _taps(tap, op.dilation, op.stride, out)) for tap in product(*map(range, op.kernel_size)))
     return np.asarray(reduce(np.maximum, windows))
 
@@ -251,6 +248,14 @@ def _at(array: NDArray, spatial: Sequence[Any]) -> NDArray:
     """A view of `array` indexed along its last axes."""
     index: tuple[Any, ...] = (..., *spatial)
     return np.asarray(array[index])
+
+
+def _windows(x: NDArray, extent: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """The number of windows an axis; ValueError without one."""
+    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], extent, stride, strict=True)]
+    if out and min(out) < 1:  # an error everywhere, but that onnxruntime makes a pixel of it where it pools
+        raise ValueError(f"a window of {tuple(extent)} is larger than the image {x.shape}")
+    return out
 
 
 def _taps(tap: Sequence[int], dilation: Sequence[int], stride: Sequence[int], out: Sequence[int]) -> list[slice]:

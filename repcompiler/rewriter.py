@@ -28,7 +28,7 @@ from repcompiler.pattern import Captured, Forked, Match, RootPattern
 from repcompiler.refusal import Declined, Refusal, refuse
 from repcompiler.region import Region, Scope, View, convolution, telling
 from repcompiler.rewrite_log import Log, Step
-from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_repetition, refuse_what_stays, saving
+from repcompiler.sites import Sites, Term, changes, inside, outlined, refuse_unfit, refuse_what_stays, saving
 
 Result = Expr | Value | tuple[Expr, ...] | Forked | None
 
@@ -199,7 +199,7 @@ class Rewriter:
                 return None
             parts, kept = _forked(found, parts)
             terms[site], new[site] = self._cheapest(site, found, parts)
-        refuse_repetition(sites, terms)
+        refuse_unfit(sites, terms)
         if match.kept:
             sites, terms, new = {**sites, **_forks(match)}, {**terms, **kept}, {**new, **kept}
         saved = saving(sites, terms, self.objective)[0] / len(sites)

@@ -10,6 +10,7 @@ from repcompiler.liveness import peak_of_block, peak_of_term
 from repcompiler.ops import AvgPool, Conv, ConvTranspose, GlobalAvgPool, Linear, MaxPool
 from repcompiler.outline import outline
 from repcompiler.pattern import Match
+from repcompiler.pixels import refuse_smaller_images
 from repcompiler.refusal import refuse
 from repcompiler.region import View
 
@@ -35,8 +36,11 @@ def spanned(sites: Sites) -> dict[Node, None]:
     return dict.fromkeys(node for root, match in sites.items() for node in inside(root, match))
 
 
-def refuse_repetition(sites: Sites, terms: Terms) -> None:
-    """Refuse to compute for each of several readers what was computed once."""
+def refuse_unfit(sites: Sites, terms: Terms) -> None:
+    """Refuse what would not run on every image that the matches run on, and to compute for each of several readers what was
+    computed once.
+    """
+    refuse_smaller_images(terms.values())
     if len(sites) > 1 and sum(map(_sums, terms.values())) > sum(isinstance(n.op, SUMMING) for n in spanned(sites)):
         refuse("it would be computed for each of its readers", "fan-out")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from repcompiler.ops import Resize
+from repcompiler.ops import Relu, Resize
 from repcompiler.passes import PASSES
 from repcompiler.passes.move_pointwise_behind_resize import move_pointwise_behind_resize
 from repcompiler.testing import build, check_pass, random_conv
@@ -11,9 +11,17 @@ HALF = Resize("linear", "half_pixel", "floor", scales=(0.5, 0.5))
 
 @pytest.mark.parametrize("objective", ["plain", "latency", "macs"])
 def test_pointwise_conv_goes_behind_a_resize_that_shrinks(rng, objective):
-    graph = build(lambda x: HALF(random_conv(rng, 8, 8, 1)(x)), x=IMAGE)
+    last = random_conv(rng, 8, 8, 3, padding=1)
+    graph = build(lambda x: last(Relu()(HALF(random_conv(rng, 8, 8, 1)(x)))), x=IMAGE)
     check_pass(move_pointwise_behind_resize, graph, objective)
-    assert [node.op.kind for node in graph.topological()] == ["Resize", "Conv"]
+    assert [node.op.kind for node in graph.topological()] == ["Resize", "Conv", "Relu", "Conv"]
+
+
+def test_it_stays_before_a_resize_that_may_leave_no_pixel_to_it(rng):
+    log = check_pass(move_pointwise_behind_resize, build(lambda x: HALF(random_conv(rng, 8, 8, 1)(x)), x=IMAGE))
+    assert log.declined[0].reason == "it would be an error on images of which a crop, a stride or a resize leaves no pixel"
+    known = build(lambda x: HALF(random_conv(rng, 8, 8, 1)(x)), x=(None, 8, 2, 3))
+    assert check_pass(move_pointwise_behind_resize, known).steps
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,7 @@ def test_conv_that_is_read_by_others_too_stays(rng):
 @pytest.mark.parametrize("conv_first", [True, False])
 def test_both_directions_together_come_to_rest_where_the_image_is_smaller(rng, factor, order, conv_first):
     resize, conv = Resize("nearest", "asymmetric", "floor", scales=(factor, factor)), random_conv(rng, 8, 8, 1)
-    graph = build(lambda x: resize(conv(x)) if conv_first else conv(resize(x)), x=IMAGE)
+    last = random_conv(rng, 8, 8, 3, padding=1)
+    graph = build(lambda x: last(Relu()(resize(conv(x)) if conv_first else conv(resize(x)))), x=IMAGE)
     check_pass(PASSES, graph, "latency")
-    assert [node.op.kind for node in graph.topological()] == order
+    assert [node.op.kind for node in graph.topological()] == [*order, "Relu", "Conv"]
