@@ -64,6 +64,9 @@ class Document(Protocol):
     def run(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs in the document's own precision, with no optimisation between."""
 
+    def run_again(self, feeds: Feeds, seed: int) -> Sequence[NDArray]:
+        """`run`, as it might have rounded: of inputs that differ in their last bit, and of results between, where it can be."""
+
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """Outputs with all floating-point arithmetic in float64."""
 

@@ -104,7 +104,7 @@ class Reference:
         for seed in range(NUDGES):
             if all(output.equal for output, wanted in zip(verification.outputs, learns, strict=True) if wanted):
                 break
-            again = self.source.run(nudged(sample.feeds, seed))
+            again = self.source.run_again(sample.feeds, seed) if unknown else self.source.run(nudged(sample.feeds, seed))
             for output, wanted, one, other in zip(verification.outputs, learns, again, sample.expected, strict=True):
                 if wanted and one.shape == other.shape:
                     output.source = max(output.source, distance(one, other))

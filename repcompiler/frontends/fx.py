@@ -22,6 +22,7 @@ from repcompiler.frontends.fx_inputs import guess_inputs, make_up
 from repcompiler.frontends.fx_lift import lift, operator_name
 from repcompiler.frontends.fx_opaque import attributes_of
 from repcompiler.frontends.fx_regions import trace_model
+from repcompiler.frontends.fx_rounding import OtherRounding, agree
 from repcompiler.frontends.fx_run import (
     Program,
     Shapes,
@@ -41,6 +42,7 @@ from repcompiler.frontends.fx_trace import Untraceable, copy_module, is_builtin,
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.ops import BatchNorm, Conv, ConvTranspose, Linear
+from repcompiler.probes import nudged
 
 
 class FxDocument:
@@ -150,6 +152,11 @@ class FxDocument:
         self._running = self._running or Program(self.region)
         return [to_numpy(tensor) for tensor in self._running.run(self._fed(feeds, double=False))]
 
+    def run_again(self, feeds: Feeds, seed: int) -> Sequence[NDArray]:
+        """The same, but that each result on the way is rounded another way."""
+        with OtherRounding(seed):
+            return self.run(nudged(feeds, seed))
+
     def runner(self) -> Callable[[], object]:
         """In eager torch, on the example or on what was made up to trace the model."""
         if self.values is None:
@@ -227,7 +234,7 @@ def _try_out(
             actual, seen = program.observe(values)
         except Exception as error:
             raise Untraceable(f"does not run ({_first_line(error)})") from error
-        if not _close(expected, actual) and _close(expected, _outputs(original, arguments, kwargs)):
+        if not agree(expected, actual) and agree(expected, _outputs(original, arguments, kwargs)):
             raise Untraceable("computes something else")
         shapes = only_shapes(seen)
         return values, learn_shapes(region, program, values, seen), shapes
@@ -271,15 +278,6 @@ def _outputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     """The tensors a model returns."""
     with torch.no_grad():
         return outputs_of(model(*cloned(args), **cloned(kwargs)))
-
-
-def _close(expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> bool:
-    """Equal up to what the order of a parallel sum may change."""
-    try:
-        torch.testing.assert_close(list(actual), list(expected), equal_nan=True)
-    except AssertionError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ from repcompiler.frontends.onnx_ops import OPERATORS
 from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name, shape_of
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
-from repcompiler.probes import random_array
+from repcompiler.probes import nudged, random_array
 from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
 from repcompiler.uncollected import uncollected
 
@@ -169,6 +169,10 @@ class OnnxDocument:
         if isinstance(self._session, Exception):
             raise self._session
         return [tensor(result) for result in WATCH.run(self._session, feeds)]
+
+    def run_again(self, feeds: Feeds, seed: int) -> Sequence[NDArray]:
+        """On inputs that differ in their last bit."""
+        return self.run(nudged(feeds, seed))
 
     def run_reference(self, feeds: Feeds) -> Sequence[NDArray]:
         """By the interpreter in float64; what it does not know, by onnxruntime in double precision where it can."""

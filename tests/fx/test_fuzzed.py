@@ -6,6 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import repcompiler
+from repcompiler.frontends import open_document
+from repcompiler.probes import nudged
 
 
 class Applied(nn.Module):
@@ -65,3 +67,27 @@ def test_choice_of_channels_of_a_value_of_unknown_shape_is_left_where_it_cannot_
     model, x = Applied(lambda m, x: F.conv2d(x + x, m.conv.weight, None, 1, 1), conv=model).double().eval(), x.double()
     result = repcompiler.compile(model, objective="plain")
     same(model(x), result(x))
+
+
+def test_an_image_that_a_slice_leaves_nothing_of_is_one_without_pixels_afterwards():
+    """Seed 21528: two rows are cut off an image of one; then a frame is put around nothing."""
+    conv = nn.Conv2d(4, 4, 1)
+    model = Applied(lambda m, x: F.pad((m.conv(x) + x)[:, [1, 1, 2, 1]][:, :, 2:], (1, 1, 1, 1)), conv=conv).eval()
+    result = repcompiler.compile(model, torch.randn(1, 4, 4, 3), objective="plain")
+    for size in ((1, 1), (2, 3), (3, 1), (5, 4)):
+        x = torch.randn(2, 4, *size)
+        torch.testing.assert_close(result(x), model(x))
+
+
+def test_what_a_layer_norm_makes_of_rounding_is_known_where_no_input_leads():
+    """Seeds 6362, 9719 and 12126, in double precision: numbers that are equal, but for rounding, are told apart by it."""
+    model = Applied(lambda m, x: F.layer_norm(m.conv(x) / 3, (7,)), conv=nn.Conv2d(4, 4, 1)).double().eval()
+    nn.init.zeros_(model.conv.weight)
+    x = torch.randn(2, 4, 5, 7, dtype=torch.float64)
+    source = open_document(model, x)
+    [feeds] = source.examples()
+    [made] = source.run(feeds)
+    assert (source.run(nudged(feeds))[0] == made).all()
+    [again], [same] = source.run_again(feeds, 0), source.run_again(feeds, 0)
+    assert 1e-15 < abs(again - made).max() < 1e-12
+    assert (again == same).all()
