@@ -134,6 +134,11 @@ def stored(op: Op) -> int:
     return params(op) - prod(unwritten.shape)
 
 
+def _stores_nothing(node: Node) -> bool:
+    """Whether its numbers are the document's own, and nowhere kept: a mean of values is a sum and a scale."""
+    return isinstance(node.op, Scale) and node.origin is not None and not node.parameters
+
+
 def launches(op: Op, output: Shape | None = None) -> int:
     """Operations of the document that `op` is, given the shape of its result.
 
@@ -197,7 +202,7 @@ class Objective:
         shapes = [size_of(value) for value in node.inputs]
         shape = node.output.typical or _size_after(node.op, shapes, node.output.shape)
         count = launches(node.op, shape) + (0 if self.shuns_extents(shape) else len(node.implied))
-        return self.of_op(node.op, shapes, shape), count
+        return 0.0 if self.name == "params" and _stores_nothing(node) else self.of_op(node.op, shapes, shape), count
 
     def shuns_extents(self, shape: Shape | None) -> bool:
         """Whether a runtime had better not know a shape beforehand, but compute it as the document does."""
