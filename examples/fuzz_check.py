@@ -45,6 +45,8 @@ class Outcome:
     findings: list[tuple[str, str]] = field(default_factory=list)
     """(kind, what)"""
     compared: int = 0
+    estimated: bool = False
+    """Whether extents are not known: behind control flow they are but estimated, of source and result each for itself."""
 
     def note(self, kind: str, what: object) -> None:
         self.findings.append((kind, str(what)))
@@ -56,7 +58,7 @@ class Unfit(Exception):
 
 def judge(plan: Plan, how: Settings) -> Outcome:
     """Compile, and note all that is wrong.  Raises Unfit where the plan itself is."""
-    outcome = Outcome()
+    outcome = Outcome(estimated=not {"if", "loop"}.isdisjoint(step.kind for step in plan.steps))
     arrays = [id(value) for step in plan.steps for value in step.attrs.values() if isinstance(value, np.ndarray)]
     how = replace(how, shared=len({*arrays}) < len(arrays))
     with warnings.catch_warnings(record=True) as caught:
@@ -90,7 +92,8 @@ def compiled(source: Any, how: Settings, outcome: Outcome, example: Any) -> Any:
     before, after = report.before, report.after
     assert before is not None
     assert after is not None
-    if how.objective == "macs" and (how.given or how.form == "onnx") and after.macs > before.macs:  # of known extents
+    known = (how.given or how.form == "onnx") and not outcome.estimated
+    if how.objective == "macs" and known and after.macs > before.macs:
         outcome.note("dearer", f"multiply-accumulates {before.macs} -> {after.macs}")
     more = after.parameters > before.parameters
     if how.form == "torch":  # where a number may become a buffer, and a buffer a parameter
@@ -205,14 +208,26 @@ def _compare(
             )
 
 
+def _enlarged(plan: Plan, sample: Sequence[Any]) -> list[int]:
+    """The scales by constants that have more pixels than what they scale: of a network that takes no larger image than its
+    example, the compiler knows the extents, and an image of one pixel that is repeated along them is another network.
+    """
+    try:
+        values = trace(plan, sample)
+    except Exception:  # a size that the network cannot take
+        return []
+    steps = list(enumerate(plan.steps, len(plan.inputs)))
+    return [index for index, step in steps if step.kind == "scale" and values[index].shape != values[step.inputs[0]].shape]
+
+
 def _largest(numbers: NDArray) -> float:
     return float(np.max(np.abs(numbers), initial=0.0))
 
 
 def of_torch(plan: Plan, how: Settings, outcome: Outcome) -> None:
     samples = [[torch.from_numpy(array).double() for array in sample] for sample in feeds(plan, how.seed)]
-    source = network(plan)
     try:
+        source = network(plan)
         with torch.no_grad():
             source(*(sample.clone() for sample in samples[0]))
     except Exception as error:
@@ -231,6 +246,8 @@ def of_torch(plan: Plan, how: Settings, outcome: Outcome) -> None:
         ):
             outcome.note("unsteady", "another module the second time")
     for sample in samples:
+        if _enlarged(plan, sample) != _enlarged(plan, samples[0]):
+            continue
         ours, theirs = ([tensor.clone() for tensor in sample] for _ in range(2))
         try:
             with torch.no_grad():

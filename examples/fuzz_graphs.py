@@ -9,6 +9,7 @@ from fuzz_blocks import BLOCKS, total
 from fuzz_draw import CHANNELS, DeadEnd, Draw
 from fuzz_parts import OTHER
 from fuzz_plans import Plan, Shape
+from fuzz_spellings import NEW, SPELLINGS
 from fuzz_weights import pick
 
 STEPS = 14
@@ -22,13 +23,14 @@ SIZES = {
 def plan(seed: int) -> Plan:
     """The network of this number."""
     rng = np.random.default_rng(seed)
+    blocks = BLOCKS if seed < NEW else (*BLOCKS, *SPELLINGS)
     while True:
         d = Draw(rng, *_inputs(rng))
         x = 0
         last = int(rng.integers(1, STEPS))
         for _ in range(12):
             with d.attempt():
-                y = d.pick(*BLOCKS)(d, x)
+                y = d.pick(*blocks)(d, x)
                 x = d.pick(*OTHER)(d, y) if d.chance(0.35) else y
             if x and d.chance(0.25):
                 x = _joined(d, x)

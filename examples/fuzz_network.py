@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fuzz_forms import COMPUTED, FORMS
 from fuzz_plans import Plan, Step
-from fuzz_torch import FUNCTIONS, Attrs, axes_of, flat, symmetric
+from fuzz_torch import FUNCTIONS, Attrs, axes_of, flat, symmetric, trace
 from torch import Tensor, nn
 
 CONVS = (None, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -130,6 +130,11 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
+        shapes = [value.shape for value in trace(plan, [np.zeros(shape) for shape in plan.inputs])]
+        self.growing = [
+            shapes[step.inputs[0]] != made for step, made in zip(plan.steps, shapes[len(plan.inputs) :], strict=True)
+        ]
+        """Whether a step makes another shape than its first operand has: then it is not written in its place."""
         self.names: list[str] = []
         shared: dict[int, str] = {}
         for index, step in enumerate(plan.steps):
@@ -187,7 +192,8 @@ class Network(nn.Module):
                 return COMPUTED[a["computed"]](tensor)
             return tensor
 
-        form = FORMS.get((step.kind, a.get("style", 1) % 8 // 2))
+        plain = step.kind in ("add", "scale") and self.growing[index]
+        form = None if plain else FORMS.get((step.kind, a.get("style", 1) % 8 // 2))
         return (form or FUNCTIONS[step.kind])(a, weights, *operands)
 
 

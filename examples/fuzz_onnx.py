@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from fuzz_onnx_activations import activation
-from fuzz_onnx_composites import add_to_part, condition, dynamic_conv, frame, loop
+from fuzz_onnx_composites import add_to_part, addcmul, condition, dynamic_conv, frame, lerp, loop, pad_channels, stacked
 from fuzz_onnx_emitter import END, Emitter, NDArray, pads_of
 from fuzz_plans import Plan, Shape, Step
 from onnx import TensorProto, helper
@@ -252,6 +252,10 @@ EMITTERS: Mapping[str, Callable[[Emitter, Step, list[str]], str]] = {
     "loop": loop,
     "frame": frame,
     "add_to_part": add_to_part,
+    "stacked": stacked,
+    "lerp": lerp,
+    "addcmul": addcmul,
+    "pad_channels": pad_channels,
 }
 
 

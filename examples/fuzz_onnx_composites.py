@@ -1,4 +1,4 @@
-"""The steps of a plan that are several nodes of ONNX: computed kernels, control flow, frames, sums with a part."""
+"""The steps of a plan that are several nodes of ONNX: computed kernels, control flow, frames, sums with a part, of a stack."""
 
 from __future__ import annotations
 
@@ -76,3 +76,29 @@ def add_to_part(e: Emitter, step: Step, names: list[str]) -> str:
     e.nodes.append(helper.make_node("Split", [names[0], e.integers([size for size in sizes if size])], present, axis=1))
     parts[1] = e.node("Add", [parts[1], names[1]])
     return e.node("Concat", [part for part in parts if part], axis=1)
+
+
+def stacked(e: Emitter, step: Step, names: list[str]) -> str:
+    axis, kind = step.attrs["axis"], "ReduceMean" if step.attrs["mean"] else "ReduceSum"
+    parts = [e.node("Unsqueeze", [name, e.integers([axis])]) for name in names]
+    together = e.node("Concat", parts, axis=axis)
+    if kind == "ReduceMean" and e.opset < 18:
+        return e.node(kind, [together], axes=[axis], keepdims=0)
+    return e.node(kind, [together, e.integers([axis])], keepdims=0)
+
+
+def lerp(e: Emitter, step: Step, names: list[str]) -> str:
+    x, y = names
+    constant = e.weight(step.attrs["constant"])
+    return e.node("Add", [x, e.node("Mul", [constant, e.node("Sub", [y, x])])])
+
+
+def addcmul(e: Emitter, step: Step, names: list[str]) -> str:
+    x, y = names
+    product = e.node("Mul", [y, e.weight(step.attrs["constant"])])
+    return e.node("Add", [x, e.node("Mul", [product, e.number(step.attrs["value"])])])
+
+
+def pad_channels(e: Emitter, step: Step, names: list[str]) -> str:
+    pads = ((0, 0), step.attrs["amounts"], *((0, 0),) * step.attrs["axes"])
+    return e.node("Pad", [*names, e.integers(pads_of(pads))], mode="constant")

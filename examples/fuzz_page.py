@@ -14,7 +14,8 @@ INTRODUCTION = """# Fuzzing
 
 Written by `make fuzz`. A seed is a random network of 1 to 30 operations ([fuzz_graphs.py](../examples/fuzz_graphs.py)): linear
 regions of every kind the compiler knows, published blocks, activations, what it does not look into, control flow around it;
-values read twice, layers called twice, weights with exact zeros, ones and repetitions. It is built as an ONNX model or as a
+values read twice, layers called twice, weights with exact zeros, ones and repetitions; from seed 22,000 on also blocks as their
+authors spell them ([fuzz_spellings.py](../examples/fuzz_spellings.py)). It is built as an ONNX model or as a
 torch module, compiled under a random objective, all passes or some, with verification and without, and compared with the
 source by code of its own ([fuzz_check.py](../examples/fuzz_check.py)) on the nominal, a tiny and a larger size: torch in double
 precision to 1e-9, ONNX in onnxruntime against the plan in double precision, to 8 times the source's own error.

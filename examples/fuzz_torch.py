@@ -189,6 +189,15 @@ def add_to_part(a: Attrs, w: Weights, y: Any, x: Any) -> Any:
     return torch.cat([y[:, :start], y[:, start:stop] + x, y[:, stop:]], 1)
 
 
+def stacked(a: Attrs, w: Weights, *terms: Any) -> Any:
+    together = torch.stack(terms, a["axis"])
+    return together.mean(a["axis"]) if a["mean"] else together.sum(a["axis"])
+
+
+def pad_channels(a: Attrs, w: Weights, x: Any) -> Any:
+    return F.pad(x, (0, 0) * a["axes"] + a["amounts"])
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "conv": conv,
     "conv_transpose": conv_transpose,
@@ -223,6 +232,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "loop": loop,
     "frame": frame,
     "add_to_part": add_to_part,
+    "stacked": stacked,
+    "lerp": lambda a, w, x, y: torch.lerp(x, y, w("constant")),
+    "addcmul": lambda a, w, x, y: torch.addcmul(x, y, w("constant"), value=a["value"]),
+    "pad_channels": pad_channels,
 }
 
 
