@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from repcompiler.algebra import float64, is_diagonal, known_zero, namespace, regroup
+from repcompiler.cost import shape_of
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, ConvTranspose, Identity, Linear, LinearOp, Pad, Scale, Select
 from repcompiler.refusal import refuse
@@ -33,8 +34,6 @@ NDArray = np.ndarray[Any, Any]
 
 EXACT = 4 * np.finfo(np.float64).eps
 """How far an outer product may be off, relative to the largest number: products rounded once in float64."""
-SPARSE = 0.5
-"""Blocks in any order leave at least this part of the channel pairs unused."""
 
 
 def forms(op: Conv, x: Expr | Value) -> tuple[Expr, ...]:
@@ -74,12 +73,12 @@ def _forms(op: Conv, x: Expr | Value) -> Iterator[Expr]:
 
 def _connected(op: Conv, x: Expr | Value) -> Expr:
     """The form of a convolution without spatial axes."""
-    rank = x.rank if isinstance(x, Value) else None
-    if rank is None or not is_diagonal(op):
+    shape = shape_of(x)
+    if shape is None or not is_diagonal(op):
         return Linear(regroup(op, 1), op.bias)(x)
     if selection(op) == tuple(range(op.in_channels)):
         return Identity()(x)
-    return Scale(namespace(op.weight).reshape(float64(op.weight), (-1,)), op.bias, axis=rank - 1)(x)
+    return Scale(namespace(op.weight).reshape(float64(op.weight), (-1,)), op.bias, axis=len(shape) - 1)(x)
 
 
 def _fits(op: Conv, x: Expr | Value) -> bool:
@@ -90,7 +89,7 @@ def _fits(op: Conv, x: Expr | Value) -> bool:
 
 
 def cropped(op: Conv, inside: bool) -> Conv:
-    """`op` without the zero taps around its kernel.  `inside`: only where padding makes up for them."""
+    """`op` without the zero taps around its kernel.  `inside`: only where padding, not negative, makes up for them."""
     used = _used_taps(op)
     if used is None:
         return op
@@ -100,8 +99,8 @@ def cropped(op: Conv, inside: bool) -> Conv:
         size = op.kernel_size[axis]
         first, last = (int(taps[0]), int(taps[-1])) if len(taps) else (0, 0)
         if inside:
-            first = min(first, max(before, 0) // step)
-            last = max(last, size - 1 - max(after, 0) // step)
+            first = min(first, before // step)
+            last = max(last, size - 1 - after // step)
         index.append(slice(first, last + 1))
         padding.append((before - first * step, after - (size - 1 - last) * step))
     if tuple(padding) == op.padding:
@@ -141,8 +140,6 @@ def blocks(op: Conv) -> Iterator[tuple[Select, Conv, Select]]:
     if op.groups > 1 or not _may_have_zeros(op):
         return
     used = op.weight.reshape(*op.weight.shape[:2], -1).any(axis=2)  # (O, I)
-    if used.mean() > SPARSE:
-        return
     parts = list(_parts(used))
     rows, columns = [o for outputs, _ in parts for o in outputs], [i for _, inputs in parts for i in inputs]
     sizes = {(len(outputs), len(inputs)) for outputs, inputs in parts}
@@ -156,8 +153,8 @@ def _parts(used: NDArray) -> Iterator[tuple[list[int], list[int]]]:
     """(outputs, inputs) of each part of the graph that has an edge wherever `used`, outputs by inputs, is true."""
     free = used.any(axis=1)
     while free.any():
-        rows = np.arange(len(used)) == free.argmax()
-        columns = used[rows].any(axis=0)
+        first = free.argmax()
+        rows, columns = np.arange(len(used)) == first, used[first]
         while (more := used[:, columns].any(axis=1)).sum() > rows.sum():
             rows, columns = more, used[more].any(axis=0)
         free &= ~rows
