@@ -141,9 +141,14 @@ def test_channels_that_change_places_are_refused(rng):
     assert refused(batch, (6, 1, 4)) == "it moves channels past each other"
 
 
-def test_a_constant_a_channel_is_refused(rng):
-    slopes = PRelu(rng.normal(size=6))
-    assert refused(lambda x: image(along(rng)(row(slopes(mean(x)))))) == "it has a constant a channel"
+def test_a_constant_a_channel_goes_along_where_the_channels_are_on_axis_1(rng):
+    conv, slopes = along(rng), PRelu(rng.normal(size=6))
+    graph = build(lambda x: Mul()(x, image(slopes(swap(conv(row(slopes(mean(x)))))))), x=IMAGE)
+    check_pass(unflatten_channel_conv, graph)
+    assert kinds(graph) == ["GlobalAvgPool", "PRelu", "Conv 6->6 1x1", "PRelu", "Mul"]
+    halves, slopes = Reshape((0, 2, 3)), PRelu(rng.normal(size=2))
+    reason = refused(lambda x: image(along(rng)(row(slopes(halves(mean(x)))))))
+    assert reason == "it acts on each channel by itself, and they are laid out otherwise than along axis 1"
 
 
 def test_a_signal_that_is_no_mean_is_left_alone(rng):
@@ -151,3 +156,11 @@ def test_a_signal_that_is_no_mean_is_left_alone(rng):
     log = check_pass(unflatten_channel_conv, graph)
     assert not log.steps
     assert not log.declined
+
+
+def test_a_reshape_without_a_convolution_of_the_channels_is_left_alone(rng):
+    pointwise = random_conv(rng, 6, 6, 1)
+    for block in (lambda x: image(Relu()(number(x))), lambda x: row(pointwise(mean(x)))):
+        log = check_pass(unflatten_channel_conv, build(lambda x, block=block: relu(block(x)), x=IMAGE))
+        assert not log.steps
+        assert not log.declined
