@@ -197,8 +197,8 @@ def _mapped(activation: Activation) -> Op:
 def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[int | None]) -> list[Conv]:
     """What each layer takes of what is skipped: the pixels in its windows' middle, and in layer `place` the shortcut.
 
-    Refuses unless all of them one after the other are the shortcut.  Only channels that it reads and makes are carried: the
-    first layer chooses those, and the last one leaves zero the others.
+    All of them one after the other are the shortcut; refuses where that cannot be.  Only channels that it reads and makes are
+    carried: the first layer chooses those, and the last one leaves zero the others.
     """
     shrinks = [[e - 1 - sum(p) for e, p in zip(conv.extent, conv.padding, strict=True)] for conv in convs]
     paddings = [tuple((-(n // 2), n // 2 - n) for n in shrink) for shrink in shrinks]
@@ -216,9 +216,9 @@ def _samples(convs: Sequence[Conv], shortcut: Conv, place: int, size: Sequence[i
     dilation, padding = tuple(d for d, _ in geometry), tuple(p for _, p in geometry)
     samples[place] = replace(shortcut, stride=convs[place].stride, dilation=dilation, padding=padding)
     whole = reduce(compose, map(thinned, samples))
-    rest = add(whole, negate(thinned(shortcut)), size, agreed=True)
-    if not (known_zero(rest.weight) and known_zero(rest.bias)):
-        refuse("the shortcut reads other pixels than the block")
+    rest = add(whole, negate(thinned(shortcut)), size, agreed=True)  # refuses where strides or sizes differ
+    assert known_zero(rest.weight), "padding and dilation were chosen so that the taps stand where those of the shortcut do"
+    assert known_zero(rest.bias)
     read, made = live(shortcut, 1) if place else None, live(shortcut, 0) if after else None
     samples[:place] = [_repeated(sample, shortcut.in_channels if read is None else len(read)) for sample in before]
     samples[place + 1 :] = [_repeated(sample, shortcut.out_channels if made is None else len(made)) for sample in after]
