@@ -3,6 +3,8 @@
 NUMPY = "array-api-compat has the same namespace for numpy; asking it costs an import"
 GENERAL = "the general case gives the same kernel; this one saves work"
 THRESHOLD = "how much is worth while, not what is equal"
+AXES = "`add` refuses what has other spatial axes"
+TAILS = "the tails have been found equal"
 ONE_NAMESPACE = "both weights are arrays of one library"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
@@ -39,11 +41,15 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "the strides have been found equal",
     ("_convolve", "namespace(inner) -> namespace(outer)"): ONE_NAMESPACE,
     ("_Lattice", "d // self.dilation or 1 -> d // self.dilation or 0"): "no zeros go between the taps of an axis that has one",
-    ("merge_parallel_branches", "len(first.stride) -> len(second.stride)"): "`add` refuses what has other spatial axes",
+    ("merge_parallel_branches", "len(first.stride) -> len(second.stride)"): AXES,
     ("merge_sequential_convs", "len(first.stride) -> len(second.stride)"): "`compose` refuses what has other spatial axes",
     ("remove_residual", "True -> False"): "an outline saves work, and is what the whole costs",
     ("add_among_branches", "True -> False"): "an outline saves work, and is what the whole costs",
     ("module", "4096 -> 4097"): THRESHOLD,
+    ("recognise_channel_shuffle", "len(x.shape) - split.tail -> len(x.shape) - flatten.tail"): TAILS,
+    ("recognise_channel_shuffle", "(1,) * split.tail -> (1,) * flatten.tail"): TAILS,
+    ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride"): AXES,
+    ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride (#2)"): AXES,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
     ("add_transposed", "len(first.stride) -> len(second.stride)"): "both have the axes of their input",
 }

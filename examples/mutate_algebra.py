@@ -38,7 +38,7 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "mutations.md", ROOT / "build" / "mutations.jsonl"
-FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py"]
+FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py", "repcompiler/pixel.py"]
 TESTS = ["test_algebra_mutations.py", "test_algebra.py", "test_structure.py", "passes", "test_algebra_guards.py"]
 TESTS += ["test_algebra_transposed.py", "test_algebra_namespaces.py", "test_algebra_sizes.py"]
 SECONDS = 150
@@ -82,9 +82,8 @@ class FirstFailure:
 
 def tests_for(file: str) -> list[str]:
     """The tests of a file's own first."""
-    own = f"passes/test_{Path(file).stem}.py"
-    paths = [f"tests/{name}" for name in (own, *TESTS)]
-    return [path for path in dict.fromkeys(paths) if Path(path).exists()]
+    own = sorted(str(path) for folder in ("tests/passes", "tests") for path in Path(folder).glob(f"test_{Path(file).stem}*.py"))
+    return list(dict.fromkeys([*own, *(f"tests/{name}" for name in TESTS)]))
 
 
 def run_tests(file: str, code: CodeType | None, likely: Counter[str]) -> str:

@@ -36,8 +36,7 @@ def total(y: Expr | Value, mix: Conv) -> Expr:
         return compose(y.op, mix)(*y.operands)
     if isinstance(y.op, Resize):
         return y.op(total(y.operands[0], mix), *y.operands[1:])
-    ends = pairwise(accumulate(map(channels_of, y.operands), initial=0))
-    columns = [replace(mix, weight=mix.weight[:, start:stop]) for start, stop in ends]
     silent = zeros_like(mix.bias, mix.bias.shape)
-    parts = [part if index == 0 else replace(part, bias=silent) for index, part in enumerate(columns)]
+    ends = pairwise(accumulate(map(channels_of, y.operands), initial=0))
+    parts = [replace(mix, weight=mix.weight[:, start:stop], bias=silent if start else mix.bias) for start, stop in ends]
     return Sum((1,) * len(parts))(*map(total, y.operands, parts))

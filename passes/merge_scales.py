@@ -20,4 +20,4 @@ def merge_scales(x: Value, first: Affine, second: Affine) -> Expr:
         refuse("the two scale different axes")
     channels = max(op.channels for op in (first, second))
     (t1, s1), (t2, s2) = affine(first, channels), affine(second, channels)
-    return Scale(t2 * t1, t2 * s1 + s2, axis=axes.pop() if axes else 1)(x)
+    return Scale(t2 * t1, t2 * s1 + s2, *axes)(x)

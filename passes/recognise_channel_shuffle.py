@@ -14,15 +14,17 @@ from repcompiler.rewriter import rewrite
 
 @rewrite(Reshape.of(Transpose.of(Reshape.of("x", name="split"), name="swap"), name="flatten"))
 def recognise_channel_shuffle(x: Value, split: Reshape, swap: Transpose, flatten: Reshape) -> Expr:
-    if x.shape is None or len(x.shape) < 3 or split.tail != flatten.tail:
+    if x.shape is None or split.tail != flatten.tail:
         refuse("it is no exchange of two parts of the channel axis, or extents are not known")
     shape = (*x.shape[: len(x.shape) - split.tail], *(1,) * split.tail)  # both keep these axes, whatever their extents
     grid = split.resolve(shape)
-    if grid is None or len(grid) < 4 or swap.perm != (0, 2, 1, *range(3, len(grid))):
+    if grid is None or swap.perm != (0, 2, 1, *range(3, len(grid))):
         refuse("it is no exchange of two parts of the channel axis, or extents are not known")
     batch, groups, width, *spatial = grid
     if flatten.resolve((batch, width, groups, *spatial)) != shape:
         refuse("the extents do not come out as they went in")
-    if not isinstance(groups, int) or not isinstance(width, int) or groups * width != shape[1]:
+    assert isinstance(groups, int), "all that is resolved but the batch is known"
+    assert isinstance(width, int)
+    if groups * width != shape[1]:
         refuse("it mixes channels with other axes")
     return Select(tuple(row * width + column for column in range(width) for row in range(groups)))(x)

@@ -30,6 +30,7 @@ from repcompiler.testing import (
     build,
     check_pass,
     deviations,
+    opaque,
     random_batch_norm,
     random_conv,
     random_conv_transpose,
@@ -84,6 +85,13 @@ def test_batch_norm_before_a_resize_goes_into_the_unpadded_conv_behind_it(rng):
 )
 def test_positive_scale_passes_forward(rng, f, shift):
     graph = build(lambda x: random_conv(rng, 4, 6, 2, groups=2)(f(positive(rng, 4, shift)(x))), x=IMAGE)
+    assert len(check_pass(fold_batch_norm_before_conv_through, graph).steps) == 1
+
+
+def test_the_channels_of_an_image_are_axis_1_whatever_its_rank(rng):
+    unknown = opaque("custom", lambda x: x)
+    graph = build(lambda x: random_conv(rng, 4, 6, 1)(Relu()(positive(rng, 4)(unknown(x)))), x=IMAGE)
+    assert next(iter(graph.topological())).output.rank is None
     assert len(check_pass(fold_batch_norm_before_conv_through, graph).steps) == 1
 
 

@@ -48,6 +48,12 @@ def test_it_passes_resizes_on_its_way(rng, mode, outer):
     assert [node.op.kind for node in graph.nodes].count("Conv") == 2
 
 
+def test_the_bias_is_added_once_however_many_are_concatenated(rng):
+    convs, mix = [random_conv(rng, 8, 8, 1) for _ in range(3)], random_conv(rng, 24, 8, 1)
+    graph = build(lambda x: mix(Concat()(*(conv(x) for conv in convs))), x=IMAGE)
+    assert check_pass(merge_pointwise_into_concatenated, graph, "macs").steps
+
+
 def test_concatenations_of_concatenations(rng):
     convs = [random_conv(rng, 8, 8, 1, bias=bool(index)) for index in range(3)]
     mix = random_conv(rng, 24, 8, 1)

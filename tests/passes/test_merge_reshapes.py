@@ -25,6 +25,7 @@ def merged(first, second, shape):
         ((2, 6), Reshape((0, 6, 1, 1)), Reshape((0, -1)), Reshape((0, -1))),
         ((2, 5, 6), Reshape((10, 6)), Reshape((0, 3, -1)), Reshape((10, 3, -1))),
         ((2, 6, None, None), Reshape((0, 2, 3), tail=2), Reshape((-1, 3), tail=2), Reshape((-1, 3), tail=2)),
+        ((2, 6, 4, None), Reshape((0, 2, 3), tail=2), Reshape((0, 6, 4), tail=1), Reshape((0, 6, 4), tail=1)),
     ],
 )
 def test_two_reshapes_are_one(shape, first, second, result):

@@ -41,6 +41,7 @@ def test_a_conv_of_blocks_that_pads_is_one_of_pixels_that_pads(rng):
         (3, {"kernel_size": (1, 3), "padding": (0, 1)}),
         (3, {"kernel_size": 2, "padding": 1, "groups": 3}),
         (2, {"kernel_size": 5, "padding": (2, 0), "bias": False}),
+        (2, {"kernel_size": 2, "padding": ((1, 0), (0, 1))}),
     ],
 )
 def test_with_any_stride_dilation_padding_groups_and_order(rng, mode, block, arguments):

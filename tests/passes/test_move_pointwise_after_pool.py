@@ -13,8 +13,8 @@ from repcompiler.testing import build, check_pass, random_batch_norm, random_con
 IMAGE = (None, 16, 28, 28)
 
 
-def pool(size=2, padding=0, divisor=None):
-    return AvgPool((size, size), (size, size), ((padding, padding),) * 2, divisor or size * size)
+def pool():
+    return AvgPool((2, 2), (2, 2), ((0, 0), (0, 0)), 4)
 
 
 def kinds(graph):
@@ -40,9 +40,11 @@ def test_a_batch_norm_behind_the_pool_folds_too(rng):
     assert kinds(graph) == ["AvgPool", "Conv 16->8 1x1"]
 
 
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((1, 0), (0, 0)), ((0, 0), (0, 1))])
 @pytest.mark.parametrize(("bias", "moved"), [(True, False), (False, True)])
-def test_padded_zeros_carry_no_bias(rng, bias, moved):
-    graph = build(lambda x: pool(3, padding=1)(random_conv(rng, 16, 8, 1, bias=bias)(x)), x=IMAGE)
+def test_padded_zeros_carry_no_bias(rng, bias, moved, padding):
+    padded = AvgPool((3, 3), (3, 3), padding, 9)
+    graph = build(lambda x: padded(random_conv(rng, 16, 8, 1, bias=bias)(x)), x=IMAGE)
     log = check_pass(move_pointwise_after_pool, graph, "macs")
     assert bool(log.steps) == moved
     assert moved or log.declined[0].reason == "the pool counts padded zeros, which carry no bias"
@@ -77,3 +79,11 @@ def test_the_mean_of_all_pixels_comes_first(rng):
     graph = build(lambda x: GlobalAvgPool()(norm(conv(x))), x=(None, 16, None, None))
     check_pass(PASSES, graph, "latency")
     assert kinds(graph) == ["GlobalAvgPool", "Conv 16->8 1x1"]
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_mean_that_is_a_number_a_channel_is_mixed_by_a_fully_connected_layer(rng, groups):
+    conv = random_conv(rng, 16, 8, 1, groups=groups)
+    graph = build(lambda x: GlobalAvgPool(dropped=2)(conv(x)), x=IMAGE)
+    check_pass(move_pointwise_after_pool, graph, "macs")
+    assert kinds(graph) == ["GlobalAvgPool", "Linear 16->8"]

@@ -79,6 +79,13 @@ def test_choice_of_channels_passes(rng, f):
     assert [node.op.kind for node in graph.topological()] == [f.kind, "Conv"]
 
 
+def test_a_choice_within_groups_leaves_the_groups(rng):
+    reader = random_conv(rng, 6, 4, 3, groups=2)
+    graph = build(lambda x: reader(Relu()(Select((2, 0, 1, 5, 4, 3))(x))), x=(None, 6, None, None))
+    check_pass(move_selection_into_reader, graph, "macs")
+    assert [str(node.op) for node in graph.topological()] == ["Relu", "Conv 6->4 3x3 g2"]
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.data(), st.integers(0, 2**32 - 1).map(np.random.default_rng))
 def test_any_choice_through_any_chain_into_any_geometry(data, rng):

@@ -20,6 +20,8 @@ def shuffled(x, split, swap=SWAP, flatten=(0, 6, 5, 7)):
         ((None, 6, 5, 7), (-1, 3, 2, 5, 7), (-1, 6, 5, 7)),
         (("batch", 6, 5, 7), (0, 2, -1, 5, 7), (0, -1, 5, 7)),
         (("batch", 6, 5, 7), (0, 3, 2, 35), (0, 6, 5, 7)),
+        (("batch", 6, 5), (0, 3, 2, 5), (0, 6, 5)),
+        (("batch", 6), (0, 3, 2), (0, 6)),
     ],
 )
 def test_reshape_transpose_reshape_is_an_order_of_channels(shape, split, flatten):
@@ -29,6 +31,19 @@ def test_reshape_transpose_reshape_is_an_order_of_channels(shape, split, flatten
     (node,) = graph.topological()
     assert isinstance(node.op, Select)
     assert sorted(node.op.index) == list(range(6))
+
+
+def test_axes_that_stay_at_the_end_may_have_any_extents():
+    split, flatten = Reshape((0, 2, 3), tail=2), Reshape((0, 6), tail=2)
+    graph = build(lambda x: flatten(SWAP(split(x))), x=(None, 6, None, None))
+    check_pass(recognise_channel_shuffle, graph)
+    assert [node.op for node in graph.topological()] == [Select((0, 3, 1, 4, 2, 5))]
+
+
+def test_axes_that_only_the_first_reshape_keeps_may_become_channels():
+    split, flatten = Reshape((0, 2, 3), tail=2), Reshape((0, -1, 1), tail=1)
+    log = check_pass(recognise_channel_shuffle, build(lambda x: flatten(SWAP(split(x))), x=(None, 6, 5, 7)))
+    assert "no exchange" in log.declined[0].reason
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 
 from repcompiler.cost import OBJECTIVES
-from repcompiler.ops import Concat, Scale, SpaceToDepth, Subsample
+from repcompiler.ops import Concat, Conv, Pad, Scale, SpaceToDepth, Subsample
 from repcompiler.passes import PASSES
+from repcompiler.passes.linear_to_conv import linear_to_conv
+from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_space_to_depth import recognise_space_to_depth
 from repcompiler.printer import render
 from repcompiler.rewriter import Rewriter
-from repcompiler.testing import build, check_pass, deviations, random_conv, relu
+from repcompiler.testing import build, check_pass, deviations, random_conv, random_linear, relu
 
 EVEN = (None, 3, 12, 18)
 PLACES = [*product(range(2), repeat=2)]
+OTHER = "its parts are not the pixels at each place of a square block, once"
 RULES = [recognise_space_to_depth, *(rule for rule in PASSES if rule.name in ("identity_to_dirac", "batch_norm_to_conv"))]
 
 
@@ -61,17 +64,43 @@ def test_rows_that_several_slices_share_are_read_once():
         (PLACES[:3], 2),
         ([*PLACES[:3], PLACES[0]], 2),
         (PLACES, 3),
+        ([*product(range(3), repeat=2)][:4], 3),
     ],
 )
 def test_other_places_than_each_once_are_refused(places, block):
     log = check_pass(RULES, build(lambda x: focus(x, places, block), x=(None, 3, 12, 18)))
-    assert log.declined[0].reason == "it has not each place of a block once"
+    assert log.declined[0].reason == OTHER
 
 
-def test_a_block_that_is_not_square_is_refused():
-    graph = build(lambda x: Concat()(Subsample((2, 1))(x), Subsample((2, 1), (1, 0))(x)), x=EVEN)
-    log = check_pass(RULES, graph)
-    assert log.declined[0].reason == "its parts are not the pixels at the places of a square block"
+@pytest.mark.parametrize("last", [Pad(((0, -1), (0, -1))), Pad(((-1, 1), (-1, 1))), Pad(((1, -1), (1, -1)))], ids=str)
+def test_a_part_that_is_cropped_or_padded_behind_is_refused(last):
+    def parts(x):
+        return Concat()(*(Subsample((2, 2), first)(x) for first in PLACES[:3]), Subsample((2, 2))(last(x)))
+
+    log = check_pass([*RULES, pad_to_conv], build(parts, x=EVEN))
+    assert OTHER in [declined.reason for declined in log.declined]
+
+
+@pytest.mark.parametrize("stride", [(2, 1), (1, 2)])
+def test_a_block_that_is_not_square_is_refused(stride):
+    places = [*product(*map(range, stride))]
+    graph = build(lambda x: Concat()(*(Subsample(stride, first)(x) for first in places)), x=EVEN)
+    assert check_pass(RULES, graph).declined[0].reason == OTHER
+
+
+def test_a_part_that_adds_channels_up_is_refused():
+    def parts(x):
+        pixels = [Subsample((2, 2), first if any(first) else ())(x) for first in PLACES]
+        total = Conv(np.ones((3, 3, 1, 1)), np.zeros(3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+        return Concat()(*pixels[:3], total(pixels[3]))
+
+    log = check_pass(RULES, build(parts, x=EVEN))
+    assert OTHER in [declined.reason for declined in log.declined]
+
+
+def test_fully_connected_layers_side_by_side_are_refused(rng):
+    graph = build(lambda x: Concat()(*(random_linear(rng, 3, 3)(x) for _ in PLACES)), x=(None, 3))
+    assert check_pass([recognise_space_to_depth, linear_to_conv], graph).declined[0].reason == OTHER
 
 
 def test_parts_that_are_scaled_are_refused(rng):
