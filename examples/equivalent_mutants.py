@@ -48,6 +48,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("module", "4096 -> 4097"): THRESHOLD,
     ("recognise_channel_shuffle", "len(x.shape) - split.tail -> len(x.shape) - flatten.tail"): TAILS,
     ("recognise_channel_shuffle", "(1,) * split.tail -> (1,) * flatten.tail"): TAILS,
+    ("recognise_space_to_depth", "branches[0].in_channels -> branches[1].in_channels"): "all read one value",
+    ("softmax_of_two_to_sigmoid", "u is None or v is None -> u is None and v is None"): "the pattern binds both or neither",
     ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride"): AXES,
     ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride (#2)"): AXES,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",

@@ -28,7 +28,11 @@ def factored(conv, into=factors):
 def test_an_outer_product_is_a_thin_kernel_and_a_depthwise_one(rng):
     conv = random_conv(rng, 6, 6, (3, 2), stride=(1, 2), padding=((2, 0), (1, 1)), dilation=(2, 1))
     column, row = rng.normal(size=(6, 6, 3, 1)), rng.normal(size=(6, 1, 1, 2))
-    assert factored(replace(conv, weight=column * row)) == [("Conv 6->6 3x1", "Conv 6->6 1x2 g6")]
+    conv = replace(conv, weight=column * row)
+    assert factored(conv) == [("Conv 6->6 3x1", "Conv 6->6 1x2 g6")]
+    [(thin, depthwise)] = factors(conv)  # each has the geometry of its own axes
+    assert (thin.stride, thin.padding, thin.dilation) == ((1, 1), ((2, 0), (0, 0)), (2, 1))
+    assert (depthwise.stride, depthwise.padding, depthwise.dilation) == ((1, 2), ((0, 0), (1, 1)), (1, 1))
 
 
 def test_one_kernel_for_all_inputs_is_pointwise_then_depthwise(rng):
@@ -50,6 +54,13 @@ def test_one_output_of_many_inputs_is_no_depthwise_kernel(rng):
     conv = random_conv(rng, 6, 1, 3, padding=1)
     conv = replace(conv, weight=rng.normal(size=(1, 6, 1, 1)) * rng.normal(size=(1, 1, 3, 3)))
     assert factored(conv) == [("Conv 6->1 1x1", "Conv 1->1 3x3")]
+
+
+def test_an_output_that_reads_nothing_is_an_outer_product_too(rng):
+    weight = rng.normal(size=(4, 6, 3, 1)) * rng.normal(size=(4, 1, 1, 3))
+    weight[2] = 0
+    conv = replace(random_conv(rng, 6, 4, 3, padding=1), weight=weight)
+    assert factored(conv) == [("Conv 6->4 3x1", "Conv 4->4 1x3 g4")]
 
 
 @pytest.mark.parametrize("scale", [1.0, -8.0])

@@ -2,6 +2,8 @@
 
 import pytest
 
+from repcompiler.carry import carried
+from repcompiler.ir import Value
 from repcompiler.ops import (
     AvgPool,
     Conv,
@@ -16,6 +18,7 @@ from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
 from repcompiler.passes.identity_to_dirac import identity_to_dirac
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.remove_residual import remove_residual
+from repcompiler.refusal import Refusal
 from repcompiler.testing import build, check_pass, random_conv
 
 IMAGE = (None, 4, None, None)
@@ -122,3 +125,10 @@ def test_a_block_that_is_broadcast_over_the_channels_of_the_shortcut_is_refused(
     log = check_pass(RULES, graph, objective="plain")
     assert not log.steps
     assert any(declined.reason == "the branches have different channel counts" for declined in log.declined)
+
+
+@pytest.mark.parametrize("outlined", [True, False])
+def test_the_outline_of_a_chain_is_refused_for_what_the_chain_is(rng, outlined):
+    body, shortcut = (same(rng, 4, 6), Relu(), random_conv(rng, 6, 1, 1)), random_conv(rng, 4, 4, 1)
+    with pytest.raises(Refusal, match="the branches have different channel counts"):
+        carried(Value("x", IMAGE), body, shortcut, outlined)
