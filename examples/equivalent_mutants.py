@@ -4,6 +4,7 @@ NUMPY = "array-api-compat has the same namespace for numpy; asking it costs an i
 GENERAL = "the general case gives the same kernel; this one saves work"
 THRESHOLD = "how much is worth while, not what is equal"
 AXES = "`add` refuses what has other spatial axes"
+ALONE = "rows that begin like no other are read, too, and found to be alone"
 TAILS = "the tails have been found equal"
 ONE_NAMESPACE = "both weights are arrays of one library"
 
@@ -52,6 +53,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("softmax_of_two_to_sigmoid", "u is None or v is None -> u is None and v is None"): "the pattern binds both or neither",
     ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride"): AXES,
     ("merge_concatenated_branches", "branches[0].stride -> branches[1].stride (#2)"): AXES,
+    ("distinct", "count[which] > 1 -> count[which] >= 1"): ALONE,
+    ("distinct", "count[which] > 1 -> count[which] > 0"): ALONE,
     ("as_linear", "(1, op.in_channels, *size) -> (0, op.in_channels, *size)"): "the number of images is not read",
     ("add_transposed", "len(first.stride) -> len(second.stride)"): "both have the axes of their input",
 }

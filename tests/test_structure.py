@@ -143,7 +143,8 @@ def test_blocks_of_different_sizes_are_not_grouped(rng, sizes):
 
 
 def test_what_has_no_structure_stays_the_operation_it_is(rng):
-    for conv in (random_conv(rng, 4, 6, 3, padding=1), random_conv(rng, 4, 6, 3, groups=2), random_conv(rng, 4, 6, (3,))):
+    kernels = [(4, 6, 3), (4, 1, 3), (4, 6, (3,))]
+    for conv in (*(random_conv(rng, *kernel) for kernel in kernels), random_conv(rng, 4, 6, 3, groups=2)):
         conv.weight[0, 0, 0] = 0  # so that it is looked into
         assert dilated(conv) is conv
         assert cropped(conv, inside=True) is conv

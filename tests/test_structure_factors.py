@@ -90,6 +90,12 @@ def test_equal_outputs_are_computed_once(rng):
     assert np.array_equal(kept.weight[list(select.index)], conv.weight)
 
 
+def test_equal_outputs_of_one_number_are_computed_once(rng):
+    conv = random_conv(rng, 1, 2, 1)
+    conv = replace(conv, weight=conv.weight[[0, 1, 1]], bias=conv.bias[[0, 1, 1]])
+    assert factored(conv, distinct) == [("Conv 1->2 1x1", "Select 3 channels")]
+
+
 def test_outputs_that_differ_in_the_bias_or_in_one_number_are_not_equal(rng):
     conv = random_conv(rng, 6, 2, 3)
     conv = replace(conv, weight=conv.weight[[0, 0]])
