@@ -7,6 +7,7 @@ from repcompiler.ops import (
     GlobalAvgPool,
     HardSigmoid,
     Mul,
+    PRelu,
     Relu,
     Reshape,
     Sigmoid,
@@ -55,6 +56,18 @@ def test_a_gate_is_one_for_what_is_carried_and_does_not_see_it(rng, sigmoid, act
             type(None): 10,
         }[type(activation)]
     )
+
+
+def test_a_gate_with_a_constant_a_channel_would_see_what_is_carried(rng):
+    def block(x):
+        hidden = Relu()(same(rng, 4, 6)(x))
+        means = PRelu(rng.normal(size=6))(GlobalAvgPool()(hidden))
+        gate = Sigmoid()(random_conv(rng, 6, 6, 1)(means))
+        return Add(same(rng, 6, 4)(Mul()(hidden, gate)), x)
+
+    log = check_pass(RULES, build(block, x=IMAGE))
+    assert not log.steps
+    assert "the gate has a constant a channel before it mixes them" in log.declined[0].reason
 
 
 def test_a_gate_that_ends_in_no_sigmoid_is_refused(rng):
