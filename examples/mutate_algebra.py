@@ -38,7 +38,7 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "mutations.md", ROOT / "build" / "mutations.jsonl"
-FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py", "repcompiler/pixel.py"]
+FILES = ["repcompiler/algebra.py", "repcompiler/algebra_transposed.py", "repcompiler/structure.py", "repcompiler/one_pixel.py"]
 TESTS = ["test_algebra_mutations.py", "test_algebra.py", "test_structure.py", "passes", "test_algebra_guards.py"]
 TESTS += ["test_algebra_transposed.py", "test_algebra_namespaces.py", "test_algebra_sizes.py"]
 SECONDS = 150

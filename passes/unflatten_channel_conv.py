@@ -3,15 +3,15 @@
     reshape(f(w * reshape(x, (N, 1, C)) + b), (N, D, 1, 1))  =  f(T * x + b)        T[o, s o - p + d j] = w[j], 0 elsewhere
 
 Exact always, the border included: T is the band of w, cut off where the signal is padded with zeros, and f acts on each number
-by itself (`repcompiler.pixel`).  (Gates of efficient channel attention are written so, and are known as such once they are 1x1
+by itself (`repcompiler.one_pixel`).  (Gates of efficient channel attention are written so, and are known as such once they are 1x1
 convolutions.)
 Source: Wang et al., ECA-Net, CVPR 2020, section 3.2 (a convolution of the channels' means as a band matrix).
 """
 
 from repcompiler.ir import Expr, Value
+from repcompiler.one_pixel import on_one_pixel
 from repcompiler.ops import ACTIVATIONS, Conv, GlobalAvgPool, Identity, Reshape, Transpose
 from repcompiler.pattern import one_of
-from repcompiler.pixel import on_one_pixel
 from repcompiler.rewriter import rewrite
 from repcompiler.term import term
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from repcompiler.cost import OBJECTIVES, Objective
 from repcompiler.ir import Expr, Node, Value
+from repcompiler.least_sizes import refuse_smaller_images
 from repcompiler.liveness import peak_of_block, peak_of_term
 from repcompiler.ops import AvgPool, Conv, ConvTranspose, GlobalAvgPool, Linear, MaxPool
 from repcompiler.outline import outline
 from repcompiler.pattern import Match
-from repcompiler.pixels import refuse_smaller_images
 from repcompiler.refusal import refuse
 from repcompiler.region import View
 

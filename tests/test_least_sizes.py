@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from repcompiler.cost import OBJECTIVES
 from repcompiler.interpreter import run
+from repcompiler.least_sizes import needed
 from repcompiler.ops import AvgPool, BatchNorm, Concat, Conv, Frame, MaxPool, Pad, Relu, Resize, Select, Subsample, Sum
 from repcompiler.passes import PASSES
-from repcompiler.pixels import needed
 from repcompiler.rewriter import Rewriter
 from repcompiler.testing import build, check_pass, random_batch_norm, random_conv
 

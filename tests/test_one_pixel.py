@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from repcompiler.ir import Value
+from repcompiler.one_pixel import on_one_pixel
 from repcompiler.ops import Mul, PRelu, Relu, Reshape, Sum, Transpose
-from repcompiler.pixel import on_one_pixel
 from repcompiler.refusal import Refusal
 
 x, z = Value("x", (None, 6, 1, 1)), Value("z", (None, 6, 1, 1))
