@@ -3,8 +3,8 @@
     reshape(f(w * reshape(x, (N, 1, C)) + b), (N, D, 1, 1))  =  f(T * x + b)        T[o, s o - p + d j] = w[j], 0 elsewhere
 
 Exact always, the border included: T is the band of w, cut off where the signal is padded with zeros, and f acts on each number
-by itself (`repcompiler.one_pixel`).  (Gates of efficient channel attention are written so, and are known as such once they are 1x1
-convolutions.)
+by itself (`repcompiler.one_pixel`).  (Gates of efficient channel attention are written so, and are known as such once they are
+1x1 convolutions.)
 Source: Wang et al., ECA-Net, CVPR 2020, section 3.2 (a convolution of the channels' means as a band matrix).
 """
 

@@ -2,9 +2,9 @@
 
     reshape(f(W reshape(x, (N, C)) + b), (N, O, 1, 1))  =  f(W * x + b)        W * a 1x1 convolution, x of one pixel
 
-Exact always: both hold the same numbers in the same order, and f acts on each by itself (`repcompiler.one_pixel`).  The mean of all
-pixels is such an x, whether the axes of the image stay or go.  (Gates of squeeze and excitation are written so, and are known
-as such once they are convolutions.)
+Exact always: both hold the same numbers in the same order, and f acts on each by itself (`repcompiler.one_pixel`).  The mean of
+all pixels is such an x, whether the axes of the image stay or go.  (Gates of squeeze and excitation are written so, and are
+known as such once they are convolutions.)
 Source: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, section 3; Lin et al., Network in Network, ICLR 2014.
 """
 
