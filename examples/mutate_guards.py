@@ -38,20 +38,8 @@ from rich.progress import Progress
 ROOT = Path(__file__).parents[1]
 PAGE, STATE = ROOT / "docs" / "guards.md", ROOT / "build" / "guards.jsonl"
 ENGINE = ("algebra", "algebra_transposed", "structure", "region", "scaling", "scaling_absorb", "scaling_release", "selection")
-ENGINE += (
-    "carry",
-    "passing",
-    "experts",
-    "one_pixel",
-    "least_sizes",
-    "sites",
-    "rewriter",
-    "parts",
-    "mixture",
-    "pattern",
-    "joins",
-    "chain",
-)
+ENGINE += ("carry", "passing", "experts", "one_pixel", "least_sizes", "sites", "rewriter", "parts", "mixture", "pattern")
+ENGINE += ("joins", "chain")
 WHOLE = ("tests/passes", "tests/test_rewriter.py", "tests/test_chain.py", "tests/test_chain_plans.py")
 """Tests that go through the whole engine."""
 SEEDS = range(300)
