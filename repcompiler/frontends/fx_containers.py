@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from contextlib import suppress
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 COMPILED_FOR = "compiled for "
 """How assertions begin that say what the traced model takes: they are not settled, for they hold of the example alone."""
@@ -91,32 +88,3 @@ def _from_behind(index: Any) -> int | None:
         return None
     stop = 0 if index.stop is None else index.stop
     return max(stop - index.start, 0) if type(stop) is int and stop <= 0 else None
-
-
-def items_of(node: fx.Node, tracer: Any) -> int | None:
-    """How many items there are in what is computed from parameters alone: weights of operations, `for w in self.alphas`."""
-    behind, pending = {node}, [node]
-    while pending:
-        operands = pending.pop().all_input_nodes
-        pending += [operand for operand in operands if operand not in behind]
-        behind.update(operands)
-    if any(part.op == "placeholder" for part in behind):
-        return None
-    values: dict[fx.Node, Any] = {}
-    tracer.questions.running = True
-    try:
-        with suppress(Exception), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            for part in (part for part in node.graph.nodes if part in behind):
-                args, kwargs = fx.map_arg((part.args, part.kwargs), values.__getitem__)
-                if part.op == "get_attr":
-                    values[part] = mode.from_tensor(attrgetter(part.target)(tracer.root))
-                elif part.op == "call_module":
-                    values[part] = tracer.root.get_submodule(part.target)(*args, **kwargs)
-                elif part.op == "call_method":
-                    values[part] = getattr(args[0], part.target)(*args[1:], **kwargs)
-                else:
-                    values[part] = part.target(*args, **kwargs)
-            return len(values[node])
-    finally:
-        tracer.questions.running = False
-    return None

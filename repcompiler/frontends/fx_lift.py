@@ -22,13 +22,13 @@ from repcompiler.frontends.fx_arithmetic import Extent, Extents, Operand
 from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
-from repcompiler.frontends.fx_memory import attribute, is_known, is_private_write, target_name, written_by
+from repcompiler.frontends.fx_memory import attribute, has_effect, target_name, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
-from repcompiler.frontends.fx_trace import Deterministic, has_hooks, is_builtin, regions, torch_type
+from repcompiler.frontends.fx_trace import Deterministic, has_hooks, regions, torch_type
 from repcompiler.implied import set_aside
-from repcompiler.ir import Expr, Graph, Shape, Value
+from repcompiler.ir import Expr, Graph, Node, Shape, Value
 from repcompiler.ops import (
     ACTIVATIONS,
     Array,
@@ -63,7 +63,12 @@ def lift(model: fx.GraphModule) -> Graph:
         for path, region in regions(model):
             Lift(region, f"{path}/" if path else "", graph).run()
     made = {value.origin: value for node in graph.nodes for value in node.outputs}
-    set_aside(graph, lambda node: [made[operand] for operand in node.origin.all_input_nodes if operand in made])
+
+    def read(node: Node) -> list[Value]:
+        parts = (node.origin, *node.origin.meta.get(MEMBERS, ()))  # what it was found with: the extents of each sample's kernel
+        return [made[operand] for part in parts for operand in part.all_input_nodes if operand in made]
+
+    set_aside(graph, read)
     return graph
 
 
@@ -116,7 +121,7 @@ class Lift:
                 value.constant = partial(self._array, node)
 
     def _call(self, node: fx.Node, value: Value) -> None:
-        effect = self._has_effect(node)
+        effect = has_effect(node, self.modules)
         operands: Sequence[Operand] = node.all_input_nodes
         op: Op | None = None
         members: Members = ()
@@ -142,9 +147,6 @@ class Lift:
         knows = members or isinstance(op, Reshape) or (read and all(_is_stack(value) for value in read))
         self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
         node.meta[MEMBERS] = members
-        for producer in (self.values[member].producer for member in members):
-            if producer is not None:
-                self.graph.detach(producer)
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
             value.shape = value.shape or (shapes[0] if isinstance(op, Opaque) else op.infer_shape(shapes))
@@ -202,15 +204,16 @@ class Lift:
         return op, [x]
 
     def constant(self, arg: Any, double: bool = False) -> Array | None:
+        if isinstance(arg, fx.Node):
+            if self.values[arg].constant is None:
+                return None
+            try:
+                arg = self._compute(arg, double)
+            except Refusal as refusal:
+                raise Unliftable from refusal
         if type(arg) in (int, float):
             return np.asarray(arg, np.float64)
-        if not isinstance(arg, fx.Node) or self.values[arg].constant is None:
-            return None
-        try:
-            tensor = self._compute(arg, double)
-        except Refusal as refusal:
-            raise Unliftable from refusal
-        return floating(tensor) if isinstance(tensor, torch.Tensor) else None
+        return floating(arg) if isinstance(arg, torch.Tensor) else None
 
     def value(self, arg: fx.Node) -> Value:
         return self.values[arg]
@@ -222,6 +225,8 @@ class Lift:
         while isinstance(arg, Expr):  # of operations that keep extents
             arg = arg.operands[0]
         node = arg.origin if isinstance(arg, Value) else arg
+        while target_name(node.target) == "detach" or (node.target is getattr and node.args[1] == "data"):
+            node = node.args[0]
         shape = self.values[node].shape
         if node in self.symbols or shape is None:
             return self.symbols.get(node)
@@ -277,14 +282,6 @@ class Lift:
             return True
         module = self.modules[str(node.target)]
         return not module.training and not any(map(self.memory.is_written, (*module.parameters(), *module.buffers())))
-
-    def _has_effect(self, node: fx.Node) -> bool:
-        """Whether an unread node must run all the same."""
-        if node.op == "call_module":
-            module = self.modules[str(node.target)]
-            return has_hooks(module) or not (is_builtin(module) or isinstance(module, fx.GraphModule))
-        visible = [value for value in written_by(node, self.modules) if not is_private_write(node, value, self.modules)]
-        return bool(visible) or node.is_impure() or not is_known(node)
 
 
 def _is_stack(value: Value) -> bool:

@@ -27,7 +27,7 @@ import torch
 from torch import fx, nn
 
 from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS
-from repcompiler.frontends.fx_trace import is_builtin
+from repcompiler.frontends.fx_trace import has_hooks, is_builtin
 
 # fmt: off
 VIEWS = frozenset((
@@ -177,6 +177,15 @@ def is_private_write(writer: fx.Node, value: fx.Node, modules: dict[str, nn.Modu
             return False
         (value,) = sources
     return False
+
+
+def has_effect(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether an unread node must run all the same."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return has_hooks(module) or not (is_builtin(module) or isinstance(module, fx.GraphModule))
+    visible = [value for value in written_by(node, modules) if not is_private_write(node, value, modules)]
+    return bool(visible) or node.is_impure() or not is_known(node)
 
 
 def minds_order(node: fx.Node) -> bool:

@@ -6,14 +6,15 @@ import dis
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from torch import fx, nn
 from torch.fx.proxy import TraceError
 
-from repcompiler.frontends.fx_containers import is_extent, items_of, parts_of
+from repcompiler.frontends.fx_containers import is_extent, parts_of
+from repcompiler.frontends.fx_parameters import EXTENTS, NoNumbers, extents_of, numbers_of
 
 IN_PLACE_OPERATORS = tuple(
     getattr(operator, name)
@@ -45,10 +46,6 @@ class Unanswered:
         """Assert of the inputs what the answers followed from; `inputs` were taken out of containers."""
 
 
-EXTENTS = ("shape", "size", "ndim", "dim", "numel")
-"""What says how large a tensor is, and nothing of its numbers."""
-
-
 class RegionProxy(fx.Proxy):
     """Records `x += y` and `x[i] = y` as the writes they are: torch.fx makes a sum of the first and refuses the second.
 
@@ -62,9 +59,13 @@ class RegionProxy(fx.Proxy):
         return self.tracer.truth(self, _asserted(frame.f_back))  # type: ignore[attr-defined,no-any-return]
 
     def __len__(self) -> int:
-        count = parts_of(self.node)
-        count = items_of(self.node, self.tracer) if count is None else count
-        return self._questions.length(self.node) if count is None else count
+        if (count := parts_of(self.node)) is not None:
+            return count
+        with suppress(NoNumbers):
+            return len(extents_of(self.node, self.tracer))
+        with suppress(NoNumbers):
+            return len(numbers_of(self.node, self.tracer))
+        return int(self._questions.length(self.node))
 
     def __getitem__(self, index: Any) -> Any:
         count = parts_of(self.node) if isinstance(index, slice) else None
@@ -73,16 +74,19 @@ class RegionProxy(fx.Proxy):
         return tuple(self[place] for place in range(count)[index])
 
     def __int__(self) -> int:
-        return int(self._questions.answer(self.node))
+        return int(self._answer())
 
     def __float__(self) -> float:
-        return float(self._questions.answer(self.node))
+        return float(self._answer())
 
     def __getattr__(self, k: str) -> Any:
-        tracer: Any = self.tracer
-        if k in EXTENTS and self.node.op == "get_attr" and self.node.target in tracer.tensors:
-            return getattr(tracer.tensors[self.node.target], k)  # of a weight: the same at every size of the input
+        if k in EXTENTS and not isinstance(self, RegionAttribute):
+            with suppress(NoNumbers):
+                return getattr(extents_of(self.node, self.tracer), k)
         return RegionAttribute(self, k)
+
+    def _answer(self) -> Any:
+        return self.tracer.answer(self.node)  # type: ignore[attr-defined]
 
     @property
     def _questions(self) -> Any:
@@ -143,7 +147,7 @@ def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
         if not proxies or options or len(values) == 1:
             return function(*values, **options)
         try:
-            known = {proxy.node: proxy._questions.answer(proxy.node) for proxy in proxies}
+            known = {proxy.node: proxy._answer() for proxy in proxies}
         except TraceError:
             return proxies[0].tracer.create_proxy("call_function", function, values, {})
         return function(*(known[value.node] if isinstance(value, RegionProxy) else value for value in values))

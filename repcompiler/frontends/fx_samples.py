@@ -97,12 +97,12 @@ def _kernel(c: Context, joined: Any, weight: Any, view: Any, groups: Any) -> tup
     out_channels = by_rows if out == -1 else decide(out, c.extents)
     channels = known[1] if inner == -1 else _factor(c, inner, batch)
     counted = out_channels == by_rows if outer == -1 else decide(outer, c.extents) == batch
-    shape = (out_channels, *kernel)
+    shape = (out_channels, *_decided(c, kernel))
     if one != 1 or not counted or _decided(c, tail) != [*known[2:]]:
         raise Unliftable
     if not all(type(size) is int and size > 0 for size in shape) or (c.shape(weight) or ())[1:] != shape[1:]:
         raise Unliftable
-    if channels != known[1] or _factor(c, groups, batch) * kernel[0] != channels:
+    if channels != known[1] or _factor(c, groups, batch) * shape[1] != channels:
         raise Unliftable
     return shape, _decided(c, rest)
 

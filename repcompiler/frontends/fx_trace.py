@@ -11,7 +11,7 @@ import inspect
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_containers import Containers
+from repcompiler.frontends.fx_parameters import NoNumbers, numbers_of
 from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, Unanswered, answering
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -138,8 +139,12 @@ class RegionTracer(fx.Tracer):
         super().__init__()
         self.fixed, self.examples, self.questions = fixed or {}, examples or {}, questions or Unanswered()
         self.containers = Containers()
+        self.fed: set[fx.Node] = set()
+        """What depends on an input."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
+        if node.op == "placeholder" or not self.fed.isdisjoint(node.all_input_nodes):
+            self.fed.add(node)
         return RegionProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -162,21 +167,22 @@ class RegionTracer(fx.Tracer):
             return self.create_proxy("call_module", path, args, kwargs)
 
     @cached_property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """What the root holds, by path."""
-        return {**dict(self.root.named_buffers()), **dict(self.root.named_parameters())}
+    def paths(self) -> dict[int, tuple[str, torch.Tensor]]:
+        """Where the root holds each tensor, by identity: torch.fx would search all of them for each one it meets."""
+        named = [*self.root.named_buffers(), *self.root.named_parameters()]
+        return {id(tensor): (name, tensor) for name, tensor in named}
 
     @cached_property
-    def paths(self) -> dict[int, str]:
-        """Where the root holds each tensor, by identity: torch.fx would search all of them for each one it meets."""
-        return {id(tensor): name for name, tensor in self.tensors.items()}
+    def parameters(self) -> set[str]:
+        """Which of them are parameters, by name."""
+        return {name for name, tensor in self.paths.values() if isinstance(tensor, nn.Parameter)}
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.questions.running:
             return attr_val
         if not isinstance(attr_val, torch.Tensor) or id(attr_val) not in self.paths:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
-        name = self.paths[id(attr_val)]
+        name, _ = self.paths[id(attr_val)]
         if name not in parameter_proxy_cache:
             parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
         return parameter_proxy_cache[name]
@@ -185,7 +191,7 @@ class RegionTracer(fx.Tracer):
         if isinstance(a, fx.Proxy):
             return a.node
         if isinstance(a, torch.Tensor) and id(a) in self.paths:
-            return self.create_node("get_attr", self.paths[id(a)], (), {})
+            return self.create_node("get_attr", self.paths[id(a)][0], (), {})
         return super().create_arg(a)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
@@ -202,10 +208,16 @@ class RegionTracer(fx.Tracer):
         """Over the parts of a split, where the call says how many there are."""
         return iter([obj[index] for index in range(len(obj))])
 
+    def answer(self, node: fx.Node) -> Any:
+        """What Python takes `node` for.  Raises TraceError where it depends on the input."""
+        with suppress(NoNumbers):
+            return numbers_of(node, self)
+        return self.questions.answer(node)
+
     def truth(self, obj: fx.Proxy, needed: bool | None) -> bool:
         """Of what Python decides by; what an assertion needs is recorded where it depends on the input."""
         try:
-            return bool(self.questions.answer(obj.node))
+            return bool(self.answer(obj.node))
         except TraceError:
             if needed is None:
                 raise

@@ -104,6 +104,25 @@ def test_pointwise_without_a_bias_goes_into_the_experts_behind_it(plain):
     assert plain(Block()) == f"{GATES} sigmoid Linear {SAMPLES}"
 
 
+def test_extents_that_it_reads_stay_where_another_reader_is_rewritten(plain):
+    """Li et al., ODConv, ICLR 2022: attention over the kernel, reshaped by the batch that the samples are grouped by."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.weight = nn.Conv2d(4, 4, 1), nn.Parameter(torch.randn(4, 4, 3, 3))
+
+        def forward(self, x):
+            batch, channels, height, width = x.size()
+            gate = self.gate(F.adaptive_avg_pool2d(x, 1)).sigmoid()
+            kernels = gate.view(batch, channels, 1, 1, 1).sigmoid() * self.weight.unsqueeze(0)
+            joined = (x * gate).reshape(1, -1, height, width)
+            y = F.conv2d(joined, kernels.view(-1, 4, 3, 3), None, 1, 1, 1, groups=batch)
+            return y.view(batch, channels, y.size(-2), y.size(-1))
+
+    assert "conv2d" in plain(Block())
+
+
 def test_nothing_is_rewritten_where_nothing_is_beside(exactly, calls):
     model = nn.Sequential(Experts(), nn.ReLU()).eval()
     before = calls(FxDocument.trace(model, torch.randn(2, 4, 13, 18)).model)

@@ -45,6 +45,18 @@ def sizes_of_the_grid(x):
     return y.flatten(1, 2)
 
 
+def of_data(x):
+    """ShuffleNetV2's authors."""
+    batch, channels, height, width = x.data.size()
+    y = x.view(batch, 2, channels // 2, height, width)
+    return torch.transpose(y, 1, 2).contiguous().view(batch, -1, height, width)
+
+
+def detached(x):
+    sizes = x.detach().size()
+    return x.reshape(sizes[0], 2, 3, sizes[2], sizes[3]).transpose(1, 2).reshape(x.detach().size())
+
+
 def function(x):
     return F.channel_shuffle(x, 3)
 
@@ -62,6 +74,7 @@ def unflattened_by_a_module(x):
 
 
 GRIDS = [torchvisions, from_shape, inferred, sizes_of_the_grid, unflattened, unflattened_by_one, unflattened_by_a_module]
+GRIDS += [of_data, detached]
 SHUFFLES = [*GRIDS, function, nn.ChannelShuffle(2)]
 
 
