@@ -14,6 +14,7 @@ import onnx_ir
 
 from repcompiler.frontends import onnx_extents as extents
 from repcompiler.frontends.onnx_lift import Lift, Lifted, NDArray, array_of, attribute
+from repcompiler.frontends.onnx_opaque import made_by
 from repcompiler.ir import Shape, Value
 from repcompiler.ops import Concat, Constant, Reshape, Select, Transpose
 from repcompiler.refusal import refuse
@@ -64,6 +65,24 @@ def split(lift: Lift, node: onnx_ir.Node) -> Sequence[Lifted] | None:
     return [Lifted(Select(tuple(part)), (x,), lift.parameters(node)) for part in ranges]
 
 
+def sequence_at(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """One part of a SplitToSequence along channels: how PyTorch's exporter writes `chunk` and `split`."""
+    made, place = made_by("SplitToSequence", node.inputs[0]), lift.data(node, 1)
+    if made is None or place.constant is None:
+        return None
+    x, given = lift.data(made), lift.optional(made, 1)
+    channels, index = channels_of(x, attribute(made, "axis", 0)), int(array_of(place))
+    if given is None or given.constant is None or x.constant is not None:
+        return None
+    sizes = array_of(given)
+    width = 1 if sizes.ndim else int(sizes)
+    parts = sizes.tolist() if sizes.ndim else [min(width, channels - start) for start in range(0, channels, width)]
+    if sum(parts) != channels or not -len(parts) <= index < len(parts):
+        return None
+    first = sum(parts[: index % len(parts)])
+    return Lifted(Select(tuple(range(first, first + parts[index]))), (x,), lift.parameters(node))
+
+
 def gather(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """Channels by a constant list."""
     x, index = lift.data(node), lift.data(node, 1)
@@ -105,7 +124,27 @@ def flatten(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 def transpose(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """In a stated order."""
     perm = attribute(node, "perm", None)
-    return None if perm is None else Lifted(Transpose(tuple(perm)), (lift.data(node),))
+    if perm is None:
+        return None
+    return _chosen(lift, node, perm) or Lifted(Transpose(tuple(perm)), (lift.data(node),))
+
+
+def _chosen(lift: Lift, node: onnx_ir.Node, perm: Sequence[int]) -> Lifted | None:
+    """x[:, [2, 0, 1]] as PyTorch's exporter writes it: GatherND along the first axis, with the channels there for so long."""
+    gathered = made_by("GatherND", node.inputs[0])
+    swapped = None if gathered is None else made_by("Transpose", gathered.inputs[0])
+    if gathered is None or swapped is None or attribute(gathered, "batch_dims", 0):
+        return None
+    there, back, index = attribute(swapped, "perm", ()), tuple(perm), lift.data(gathered, 1)
+    if tuple(there) != back or back[:2] != (1, 0) or back[2:] != tuple(range(2, len(back))) or index.constant is None:
+        return None
+    x, chosen = lift.data(swapped), array_of(index)
+    channels = channels_of(x, 1)
+    if x.constant is not None or chosen.ndim != 2 or chosen.shape[1] != 1 or not chosen.size:
+        return None
+    if (chosen < -channels).any() or (chosen >= channels).any():
+        return None
+    return Lifted(Select(tuple(int(number) % channels for number in chosen[:, 0])), (x,))
 
 
 def shape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:

@@ -59,3 +59,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value if isinstance(value, (int, float, str, bytes)) else str(value)
+
+
+def made_by(kind: str, value: onnx_ir.Value | None) -> onnx_ir.Node | None:
+    """The node that computes a value, if it is a standard one of that kind."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == kind and node.domain in STANDARD else None

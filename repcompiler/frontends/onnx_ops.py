@@ -31,7 +31,17 @@ from repcompiler.frontends.onnx_activations import (
     resize,
     space_to_depth,
 )
-from repcompiler.frontends.onnx_channels import concat, flatten, gather, per_channel, reshape, shape, split, transpose
+from repcompiler.frontends.onnx_channels import (
+    concat,
+    flatten,
+    gather,
+    per_channel,
+    reshape,
+    sequence_at,
+    shape,
+    split,
+    transpose,
+)
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, Operator, array_of, attribute, describe
 from repcompiler.frontends.onnx_scatter import scatter_nd
 from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name
@@ -244,6 +254,7 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": reshape,
     "Resize": resize,
     "ScatterND": scatter_nd,
+    "SequenceAt": sequence_at,
     "Shape": shape,
     "Sigmoid": gates.sigmoid,
     "Slice": slice_,

@@ -14,7 +14,7 @@ import onnx_ir
 
 from repcompiler.frontends.expressions import Terms, average, total
 from repcompiler.frontends.onnx_lift import Lift, Lifted, Operator, attribute
-from repcompiler.frontends.onnx_opaque import STANDARD
+from repcompiler.frontends.onnx_opaque import made_by
 from repcompiler.ir import Value
 from repcompiler.ops import Op
 
@@ -25,18 +25,13 @@ def _inputs(lift: Lift, node: onnx_ir.Node) -> Sequence[Value]:
 
 def _stacked(lift: Lift, node: onnx_ir.Node) -> Sequence[Value]:
     """What lies side by side along the axis that a reduction is over; nothing where it is over another, or the axis stays."""
-    rank, axes, concat = lift.data(node).rank, lift.integers(node, 1, "axes"), _made_by("Concat", node.inputs[0])
+    rank, axes, concat = lift.data(node).rank, lift.integers(node, 1, "axes"), made_by("Concat", node.inputs[0])
     if rank is None or axes is None or concat is None or attribute(node, "keepdims", 1):
         return []
-    parts = [_made_by("Unsqueeze", part) for part in concat.inputs]
+    parts = [made_by("Unsqueeze", part) for part in concat.inputs]
     new = [axes, [attribute(concat, "axis", 1)], *(lift.integers(part, 1, "axes") for part in parts if part is not None)]
     one = {tuple(axis + rank if axis < 0 else axis for axis in each or ()) for each in new}
     return [lift.data(part) for part in parts if part is not None] if None not in parts and len(one) == len(axes) == 1 else []
-
-
-def _made_by(kind: str, value: onnx_ir.Value | None) -> onnx_ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == kind and node.domain in STANDARD else None
 
 
 def _joined(

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
+import repcompiler
+
 C = "c = Conv(x, w_8x4x3x3)"
+
+
+PARTS = "SplitToSequence<axis=1>"
+SWAP = "t = Transpose<perm=[1,0,2,3]>(c) g = GatherND(t, i)"
+
+
+def number(n):
+    return np.array(n, np.int64)
 
 
 def case(name, body, becomes, **options):
@@ -24,6 +34,10 @@ def table(*cases):
     case("Slice with steps", f"{C} s = Slice(c, [1], [8], [1], [3])", "Conv"),
     case("Gather", f"{C} s = Gather<axis=1>(c, [5,0,5,-1])", "Conv"),
     case("Gather of one", f"{C} s = Gather<axis=1>(c, [2])", "Conv"),
+    case("SequenceAt, of equal parts", f"{C} q = {PARTS}(c, n) s = SequenceAt(q, i)", "Conv", n=number(3), i=number(2)),
+    case("SequenceAt, of sizes", f"{C} q = {PARTS}(c, [3,5]) s = SequenceAt(q, i)", "Conv", i=number(1)),
+    case("SequenceAt from behind", f"{C} q = {PARTS}(c, [3,4,1]) s = SequenceAt(q, i)", "Conv", i=number(-3)),
+    case("GatherND", f"{C} {SWAP} s = Transpose<perm=[1,0,2,3]>(g)", "Conv", i=np.array([[5], [0], [-1]])),
 )
 def test_a_selection_of_channels_goes_into_the_conv_before_it(expect, body, becomes, options):
     expect(f"{body} y = Relu(s)", f"{becomes} Relu", options)
@@ -43,6 +57,19 @@ def test_a_selection_of_channels_goes_into_the_conv_before_it(expect, body, beco
     case("Gather by a scalar", f"{C} s = Gather<axis=1>(c, i)", "Conv Gather", i=np.array(3), y="a,b,c"),
     case("images", f"{C} s = Slice(c, [1], [9], [0])", "Conv Slice", x="3,4,6,7"),
     case("channels and rows", f"{C} s = Slice(c, [1,1], [5,-1], [1,2])", "Conv Slice"),
+    case("GatherND of images", f"{C} s = GatherND(c, i)", "Conv GatherND", i=np.array([[1], [0]])),
+    case(
+        "GatherND of channels and images",
+        f"{C} {SWAP} s = Transpose<perm=[1,0,2,3]>(g)",
+        "Conv GatherND Transpose Transpose",
+        i=np.array([[[5, 0], [0, 0]]]),
+    ),
+    case(
+        "GatherND, put back otherwise",
+        f"{C} {SWAP} s = Transpose<perm=[1,0,3,2]>(g)",
+        "Conv GatherND Transpose Transpose",
+        i=np.array([[5], [0]]),
+    ),
 )
 def test_another_selection_stays(expect, body, becomes, options):
     expect(f"{body} y = Relu(s)", " ".join(sorted(f"{becomes} Relu".split())), options)
@@ -58,6 +85,33 @@ def test_parts_that_are_read_elsewhere_compute_what_they_did(check, model, body,
     result, report = check(source)
     assert operators(result) == becomes
     assert report.verification.checked
+
+
+@table(
+    case(
+        "by an input",
+        f"q = {PARTS}(c, [3,5]) y = SequenceAt(q, p)",
+        "Conv SequenceAt SplitToSequence",
+        inputs="int64 p",
+        given={"p": number(1)},
+        y="a,b,c,d",
+    ),
+    case("of rows", "q = SplitToSequence<axis=2>(c, n) y = SequenceAt(q, i)", "Conv SequenceAt SplitToSequence", n=number(1)),
+    case(
+        "counted",
+        f"q = {PARTS}(c, n) s = SequenceAt(q, i) y = Neg(s) v = SequenceLength(q)",
+        "Conv Neg SequenceAt SequenceLength SplitToSequence",
+        outputs="int64 v",
+        n=number(4),
+    ),
+)
+def test_another_sequence_stays(model, run, assert_close, operators, body, becomes, options):
+    options = {**options}
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 4, 6, 7)).astype("float32"), **options.pop("given", {})}
+    source = model(f"{C} {body}", **{"i": number(1)} | options)
+    result = repcompiler.compile(source, objective="plain")
+    assert operators(result) == becomes
+    assert_close(run(result, feeds), run(source, feeds))
 
 
 @table(
