@@ -79,16 +79,16 @@ def _term(c: Context, x: Any, other: Any) -> fx.Node:
 
 
 def _einsum(c: Context, equation: Any, *operands: Any) -> Lifted:
-    """einsum("bchw,oc->bohw", x, W): one axis of x, the channels or the last, exchanged by a matrix."""
+    """einsum("bchw,oc->bohw", x, W): one axis of x, the channels or the last, exchanged by a matrix, or scaled by a vector."""
     parts = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
     if len(parts) != 2:
         raise Unliftable
     place = 0 if c.constant(parts[0]) is not None else 1
     x, weight = parts[1 - place], c.constant(parts[place])
     shape = c.shape(tensor(x))
-    if weight is None or weight.ndim != 2 or shape is None or not c.is_floating(x):
+    if weight is None or shape is None or not c.is_floating(x):
         raise Unliftable("its weights depend on data" if weight is None else "")
-    op = contraction(str(equation), place, weight, len(shape))
+    op = contraction(str(equation), place, weight, shape)
     if op is None:
         raise Unliftable
     return op, (x,)

@@ -72,7 +72,7 @@ def sequence_at(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
         return None
     x, given = lift.data(made), lift.optional(made, 1)
     channels, index = channels_of(x, attribute(made, "axis", 0)), int(array_of(place))
-    if given is None or given.constant is None or x.constant is not None:
+    if given is None or given.constant is None:
         return None
     sizes = array_of(given)
     width = 1 if sizes.ndim else int(sizes)

@@ -23,13 +23,16 @@ from repcompiler.frontends.onnx_tensors import dtype_name, read_tensor, shape_of
 from repcompiler.frontends.onnx_wellformed import wellformed
 from repcompiler.implied import set_aside
 from repcompiler.ir import Expr, Graph, Shape, Value
-from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale
+from repcompiler.meaning import meaning
+from repcompiler.ops import Constant, Conv, ConvTranspose, Identity, Linear, Op, Opaque, Scale, Select, Take
 from repcompiler.refusal import Refusal, refuse
 from repcompiler.runtime import NodeRuntime, inputs_of
 
 NDArray = np.ndarray[Any, Any]
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
+PARTS = (Identity, Select, Take)
+"""What takes numbers of its operand as they are; a node may be several of these, one a result."""
 OLDEST = 7
 """Before this operator set, broadcasting and inference were attributes: nothing of such a model is lifted."""
 
@@ -135,7 +138,7 @@ class Lift:
             made = self.graph.add(part.op, operands, results, part.parameters, node)
             made.parts = within
             self.graph.let_go(made)
-            self.mark_constant(node, part.op, inputs, results)
+            self.mark_constant(node, part.op, operands, inputs, results)
         for output in outputs[:1]:
             self.mark_extents(node, output)
 
@@ -155,17 +158,18 @@ class Lift:
             result.dtype = next((value.dtype for value in typed if value.dtype != UNDEFINED), UNDEFINED)
         return result.dtype in FLOATS or isinstance(lifted.op, (Identity, Constant))
 
-    def mark_constant(self, node: onnx_ir.Node, op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+    def mark_constant(
+        self, node: onnx_ir.Node, op: Op, operands: Sequence[Value], inputs: Sequence[Value], outputs: Sequence[Value]
+    ) -> None:
         """Give `Value.constant` to results that depend on parameters alone."""
         if isinstance(op, Constant):
             outputs[0].constant = lambda: op.array
-        elif inputs and all(value.constant is not None for value in inputs):
-            if isinstance(op, Identity):
-                outputs[0].constant = inputs[0].constant
-            elif not isinstance(op, Opaque) or op.foldable:
-                folded = cache(partial(self.fold, node, inputs, outputs))
-                for index, value in enumerate(outputs):
-                    value.constant = partial(lambda index: folded()[index], index)
+        elif isinstance(op, PARTS) and operands[0].constant is not None:
+            outputs[0].constant = lambda: meaning(op, array_of(operands[0]))
+        elif inputs and all(value.constant is not None for value in inputs) and (not isinstance(op, Opaque) or op.foldable):
+            folded = cache(partial(self.fold, node, inputs, outputs))
+            for index, value in enumerate(outputs):
+                value.constant = partial(lambda index: folded()[index], index)
 
     def mark_extents(self, node: onnx_ir.Node, output: Value) -> None:
         """Note what is known of a result that is computed from shapes: it is a constant where every extent is."""

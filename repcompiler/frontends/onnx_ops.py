@@ -127,16 +127,16 @@ def _matmul(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def _einsum(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """A value and a constant matrix, where that is a layer."""
+    """A value and a constant, where that is a layer or a scale."""
     operands = [lift.data(node, place) for place in range(len(node.inputs))]
     constant = [place for place, operand in enumerate(operands) if operand.constant is not None]
     if len(operands) != 2 or len(constant) != 1:
         return None
     (place,), x = constant, operands[1 - constant[0]]
     weight = lift.weight(node, place)
-    op = contraction(attribute(node, "equation", ""), place, weight, x.rank or 0) if weight.ndim == 2 else None
+    op = contraction(attribute(node, "equation", ""), place, weight, x.shape or ())
     if op is None:
-        refuse("it is not a matrix on the channels, or on the last axis")
+        refuse("it is not a matrix on the channels, or on the last axis, nor a vector along an axis")
     return Lifted(op, (x,), (operands[place],))
 
 

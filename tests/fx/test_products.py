@@ -15,6 +15,8 @@ IMAGES = {
     "einsum": lambda m, x: torch.einsum("bchw,oc->bohw", x, m.w),
     "einsum, transposed": lambda m, x: torch.einsum("bihw, io -> bohw", x, m.w.t()),
     "einsum, the weight first": lambda m, x: torch.einsum("oc,bchw->bohw", m.w, x),
+    "einsum with an ellipsis": lambda m, x: torch.einsum("...chw,oc->...ohw", x, m.w),
+    "einsum with a vector": lambda m, x: torch.einsum("oc,bchw->bohw", m.w, torch.einsum("bchw,c->bchw", x, m.w[0])),
     "einsum of a list": lambda m, x: torch.einsum("bchw,oc->bohw", [x, m.w]),
 }
 

@@ -76,6 +76,17 @@ def test_another_selection_stays(expect, body, becomes, options):
 
 
 @table(
+    case("one part", "s, u = Split<axis=1>(k_8x8x3x3) a = Conv(x, s)", "Conv Relu"),
+    case("both", "s, u = Split<axis=1>(k_8x8x3x3) b = Conv(x, s) c = Conv(x, u) a = Add(b, c)", "Conv Relu"),
+    case("in another order", "s, u = Split<axis=1>(k_8x4x3x3, [3,1]) w = Concat<axis=1>(u, s) a = Conv(x, w)", "Conv Relu"),
+    case("single rows", "s, t, u = Split<axis=2>(k_8x4x3x3, [1,1,1]) a = Conv(x, t)", "Conv Relu"),
+    case("of a sequence", f"q = {PARTS}(k_8x8x3x3, [4,4]) s = SequenceAt(q, i) a = Conv(x, s)", "Conv Relu", i=number(1)),
+)
+def test_a_kernel_that_is_a_part_of_another_is_a_constant(expect, body, becomes, options):
+    expect(f"{body} n = BatchNormalization(a, g_8, b_8, m_8, var_8) y = Relu(n)", becomes, options)
+
+
+@table(
     case("both parts read", "s, t = Split<axis=1>(c)", "Conv Mul Relu Split"),
     case("one part read twice", "s, u = Split<axis=1>(c) t = Neg(s)", "Conv Mul Neg Relu"),
     case("the whole read too", "s, u = Split<axis=1>(c) p = Neg(c) t, v = Split<axis=1>(p)", "Conv Mul Neg Relu Split Split"),

@@ -11,6 +11,10 @@ from repcompiler.frontends.onnx import OnnxDocument
         'Einsum<equation="bchw,oc->bohw">(c, w_8x6)',
         'Einsum<equation="bihw, io -> bohw">(c, w_6x8)',
         'Einsum<equation="oc,bchw->bohw">(w_8x6, c)',
+        'Einsum<equation="oc,bc...->bo...">(w_8x6, c)',
+        'Einsum<equation="...chw,oc->...ohw">(c, w_8x6)',
+        'Einsum<equation="bchw,c->bchw">(c, w_6)',
+        'Einsum<equation="c,bc...->bc...">(w_6, c)',
     ],
 )
 def test_a_matrix_on_channels_is_a_convolution_and_merges_with_its_neighbours(expect, einsum):
@@ -42,15 +46,18 @@ def test_in_the_middle_of_a_bottleneck_it_is_a_convolution(expect):
         ("bchw,oc->bhw", "N,4,H,W", "w_8x4"),
         ("bchh,oc->bohh", "N,4,5,5", "w_8x4"),
         ("bchw,bc->bchw", "3,4,H,W", "w_3x4"),
-        ("...chw,oc->...ohw", "N,4,H,W", "w_8x4"),
+        ("...chw,...c->...chw", "3,4,H,W", "w_3x4"),
         ("bchw,o->bohw", "N,1,H,W", "w_8"),
+        ("bchw,c->bchw", "N,1,H,W", "w_8"),
+        ("bchw,c->bhwc", "N,4,H,W", "w_4"),
+        ("bchw,h->bchw", "N,4,H,W", "w_1"),
     ],
 )
 def test_any_other_sum_stays(model, equation, shape, weight):
     y = ",".join(f"y{axis}" for axis, _ in enumerate(equation.partition("->")[2].replace("...", "b")))
     graph = OnnxDocument.open(model(f'y = Einsum<equation="{equation}">(x, {weight})', x=shape, y=y)).graph()
     assert [(node.op.kind, node.op.reason) for node in graph.nodes] == [
-        ("Einsum", "it is not a matrix on the channels, or on the last axis")
+        ("Einsum", "it is not a matrix on the channels, or on the last axis, nor a vector along an axis")
     ]
 
 
