@@ -56,7 +56,7 @@ def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
     return len(one) == len(other) and all(k is n and v is w for (k, v), (n, w) in zip(one, other, strict=True))
 
 
-SPLITS = ("chunk", "split", "split_with_sizes", "tensor_split")
+SPLITS = ("chunk", "split", "split_with_sizes", "tensor_split", "hsplit")
 SIZES = ("chunks", "split_size_or_sections", "split_size", "split_sizes", "indices_or_sections", "sections", "indices")
 """How the second argument of these is called."""
 
@@ -67,12 +67,12 @@ def parts_of(node: fx.Node) -> int | None:
         return _from_behind(node.args[1])
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     sizes = node.args[1] if len(node.args) > 1 else next((node.kwargs[key] for key in SIZES if key in node.kwargs), None)
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 1 if name == "hsplit" else 0)
     if name not in SPLITS or dim not in (1, -3):
         return None
     if isinstance(sizes, (list, tuple)):
-        return len(sizes) + (name == "tensor_split")
-    return sizes if type(sizes) is int and name in ("chunk", "tensor_split") else None
+        return len(sizes) + (name in ("tensor_split", "hsplit"))
+    return sizes if type(sizes) is int and name in ("chunk", "tensor_split", "hsplit") else None
 
 
 def is_extent(node: fx.Node) -> bool:

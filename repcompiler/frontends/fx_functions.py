@@ -33,7 +33,7 @@ from repcompiler.frontends.fx_arithmetic import (
     tensor,
 )
 from repcompiler.frontends.fx_casts import CASTS, clone
-from repcompiler.frontends.fx_indexing import channel_shuffle, concatenate, flip, getitem
+from repcompiler.frontends.fx_indexing import CHOICES, channel_shuffle, concatenate, getitem
 from repcompiler.frontends.fx_layout import ARITHMETIC as ON_EXTENTS
 from repcompiler.frontends.fx_layout import LAYOUT, Undecided, decide
 from repcompiler.frontends.fx_modules import (
@@ -183,7 +183,7 @@ METHODS: Mapping[str, Entry] = {
     **PRODUCTS,
     **CASTS,
     **SUMS,
-    "flip": flip,
+    **CHOICES,
     **fx_activations.ACTIVATIONS,
     **fx_gates.GATES,
 }
@@ -206,7 +206,7 @@ ATEN: Mapping[str, Entry] = {
     "constant_pad_nd": _constant_pad,
     "dropout": _aten_dropout,
     "cat": concatenate,
-    "flip": flip,
+    **CHOICES,
     "channel_shuffle": channel_shuffle,
     **{f"avg_pool{axes}d": _avg_pool(axes) for axes in (1, 2, 3)},
     **{f"max_pool{axes}d": _max_pool(axes) for axes in (1, 2, 3)},
@@ -216,7 +216,11 @@ ATEN: Mapping[str, Entry] = {
 _TORCH = ("conv1d", "conv2d", "conv3d", "batch_norm", "constant_pad_nd", "dropout", "avg_pool1d")
 
 FUNCTIONS: Mapping[Any, Entry] = {
-    **{getattr(torch, name): ATEN[name] for name in (*ARITHMETIC, *LAYOUT, *PRODUCTS, *SUMS, *_TORCH) if hasattr(torch, name)},
+    **{
+        getattr(torch, name): ATEN[name]
+        for name in (*ARITHMETIC, *LAYOUT, *PRODUCTS, *SUMS, *CHOICES, *_TORCH)
+        if hasattr(torch, name)
+    },
     **{getattr(F, name): ATEN[name] for name in ATEN if hasattr(F, name)},
     **fx_activations.FUNCTIONS,
     **fx_gates.FUNCTIONS,
@@ -237,7 +241,6 @@ FUNCTIONS: Mapping[Any, Entry] = {
     operator.matmul: matmul,
     torch.clone: clone,
     operator.getitem: getitem,
-    torch.flip: flip,
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
     torch.channel_shuffle: channel_shuffle,
 }

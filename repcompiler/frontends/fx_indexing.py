@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import fx
 
-from repcompiler.frontends.fx_arithmetic import Context, Lifted, tensor
+from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_containers import SPLITS
 from repcompiler.frontends.fx_gates import select, stack_singles
 from repcompiler.frontends.fx_layout import reshape
@@ -27,8 +28,9 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
     if [type(item) for item in index if item is not ALL and item != ALL] == [int]:
         axis = next(axis for axis, item in enumerate(index) if type(item) is int)
         return select(c, x, axis, index[axis])
-    if shape is not None and len(index) == 2 and index[0] == ALL and isinstance(index[1], list):
-        return _listed(c, x, index[1])
+    listed = _numbers(c, index[1]) if shape is not None and len(index) > 1 else None
+    if listed is not None and all(item is Ellipsis or item == ALL for item in (index[0], *index[2:])):
+        return _listed(c, x, listed)
     if shape is not None and all(item is None or item == ALL for item in index) and None in index:
         return _new_axes(c, x, index)
     if shape is None or len(shape) < 3 or not c.is_floating(x):
@@ -46,6 +48,14 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
             raise Unliftable
         return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
     return _of_pixels(slices[2:]), (x,)
+
+
+def _numbers(c: Context, index: Any) -> list[Any] | None:
+    """A list of places, written as one or as a constant vector."""
+    if isinstance(index, fx.Node) and (read := c.value(index).constant) is not None:
+        array = np.asarray(read())
+        return array.tolist() if array.ndim == 1 and array.dtype.kind == "i" else None
+    return index if isinstance(index, list) else None
 
 
 def _listed(c: Context, x: Any, index: Sequence[Any]) -> Lifted:
@@ -78,12 +88,13 @@ def _part(c: Context, parts: fx.Node, number: int) -> Lifted:
     """One part of a split along channels."""
     if target_name(parts.target) not in SPLITS or not parts.args or len(parts.args) + len(parts.kwargs) < 2:
         raise Unliftable
+    name = target_name(parts.target)
     x, sizes, dim = _split_arguments(*parts.args, **parts.kwargs)
-    channels = _channels(c, x, dim)
-    if target_name(parts.target) == "tensor_split":
+    channels = _channels(c, x, 1 if name == "hsplit" else dim)
+    if name in ("tensor_split", "hsplit"):
         return _select(range(channels)[_bounds(sizes, channels, number)]), (tensor(x),)
     if type(sizes) is int:
-        size = -(-channels // sizes) if target_name(parts.target) == "chunk" else sizes
+        size = -(-channels // sizes) if name == "chunk" else sizes
         sizes = [size] * (-(-channels // size))
     if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes) or not -1 < number < len(sizes):
         raise Unliftable
@@ -143,6 +154,49 @@ def flip(c: Context, x: Any, *axes: Any, dims: Any = ()) -> Lifted:
     return _select(range(_channels(c, x, given[0]))[::-1]), (tensor(x),)
 
 
+def _index_select(c: Context, x: Any, dim: Any, index: Any) -> Lifted:
+    _channels(c, x, dim)
+    return _listed(c, x, _numbers(c, index) or ())
+
+
+def _repeat_interleave(c: Context, x: Any, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Lifted:
+    """Each channel several times."""
+    channels = _channels(c, x, dim)
+    if type(repeats) is not int:
+        raise Unliftable
+    return _select([channel for channel in range(channels) for _ in range(repeats)]), (tensor(x),)
+
+
+def _repeat(c: Context, x: Any, *sizes: Any, repeats: Any = ()) -> Lifted:
+    """All channels several times."""
+    channels, counts = _channels(c, x, 1), _unpacked(sizes or repeats)
+    counts = (*(1,) * (len(c.shape(x) or ()) - len(counts)), *counts)
+    if len(counts) != len(c.shape(x) or ()) or any(count != 1 for count in (*counts[:1], *counts[2:])):
+        raise Unliftable
+    if type(counts[1]) is not int:
+        raise Unliftable
+    return _select([*range(channels)] * counts[1]), (x,)
+
+
+def _tile(c: Context, x: Any, *sizes: Any, dims: Any = ()) -> Lifted:
+    return _repeat(c, x, *sizes, repeats=dims)
+
+
+def _expand(c: Context, x: Any, *sizes: Any, size: Any = ()) -> Lifted:
+    """The one channel several times."""
+    wanted, known = _unpacked(sizes or size), c.extents(x) or ()
+    stay = (0, *range(2, len(known)))
+    if _channels(c, x, 1) != 1 or len(wanted) != len(known) or type(wanted[1]) is not int or wanted[1] < 1:
+        raise Unliftable
+    if any(type(wanted[axis]) is not int or wanted[axis] not in (-1, known[axis]) for axis in stay):
+        raise Unliftable
+    return _select([0] * wanted[1]), (x,)
+
+
+def _unpacked(sizes: Any) -> tuple[Any, ...]:
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else tuple(sizes)
+
+
 def channel_shuffle(c: Context, x: Any, groups: Any) -> Lifted:
     """Channels as a grid of `groups` rows, read by columns."""
     channels = _channels(c, x, 1)
@@ -166,3 +220,14 @@ def _select(index: Sequence[int]) -> Select:
     if not index:
         raise Unliftable
     return Select(tuple(index))
+
+
+CHOICES: Mapping[str, Entry] = {
+    "flip": flip,
+    "index_select": _index_select,
+    "repeat_interleave": _repeat_interleave,
+    "repeat": _repeat,
+    "tile": _tile,
+    "expand": _expand,
+}
+"""Methods by name; most are functions of torch and of aten too."""
