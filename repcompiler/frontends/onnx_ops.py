@@ -42,6 +42,7 @@ from repcompiler.frontends.onnx_channels import (
     split,
     transpose,
 )
+from repcompiler.frontends.onnx_copies import copied, copies
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, Operator, array_of, attribute, describe
 from repcompiler.frontends.onnx_scatter import scatter_nd
 from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name
@@ -228,7 +229,7 @@ OPERATORS: dict[str, Operator] = {
     "Dropout": _dropout,
     "Einsum": _einsum,
     "Erf": odd("erf"),
-    "Expand": gates.expand,
+    "Expand": _either(copies, gates.expand),
     "Flatten": flatten,
     "Gather": _either(gather, gates.take),
     "Gelu": gelu,
@@ -251,7 +252,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _either(sums.reduce_mean, gates.reduce_mean),
     "ReduceSum": sums.reduce_sum,
     "Relu": relu,
-    "Reshape": reshape,
+    "Reshape": _either(copied, reshape),
     "Resize": resize,
     "ScatterND": scatter_nd,
     "SequenceAt": sequence_at,
@@ -266,6 +267,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": _elementwise,
     "Sum": sums.add,
     "Tanh": odd("tanh"),
+    "Tile": copies,
     "Transpose": transpose,
     "Unsqueeze": gates.unsqueeze,
     "Upsample": resize,

@@ -225,3 +225,39 @@ def test_convolution_that_does_nothing_is_an_identity_where_its_result_has_a_nam
     source = model(f"{before} y = Conv({'z' if before else 'x'}, k)", k=np.eye(4, dtype=np.float32)[..., None, None])
     result, _ = check(source, objective="latency")
     assert operators(result) == ("Identity Relu" if before else "Identity")
+
+
+INTERLEAVED = "u = Unsqueeze(x, [2]) t = Tile(u, [1,1,2,1,1])"
+
+
+@table(
+    case("Tile", "t = Tile(x, [1,2,1,1])", "Conv"),
+    case("Expand", "t = Expand(x, [1,8,1,1])", "Conv", x="N,1,H,W"),
+    case("Expand by fewer axes", "t = Expand(x, [8,1,1])", "Conv", x="N,1,H,W"),
+    case("Expand and Tile", "e = Expand(x, [1,1,1,1]) t = Tile(e, [1,2,1,1])", "Conv"),
+    case("each twice", f"{INTERLEAVED} t_ = Reshape(t, [2,8,5,6]) t__ = Identity(t_)", "Conv", x="2,4,5,6"),
+    case("all twice", "u = Unsqueeze(x, [1]) e = Expand(u, [2,2,4,5,6]) t = Reshape(e, [2,8,5,6])", "Conv", x="2,4,5,6"),
+)
+def test_copies_of_channels_merge_with_what_they_are_added_to(expect, body, becomes, options):
+    """Du et al., ABPN, CVPRW 2021: what is enlarged by a pixel shuffle is added to copies of the image."""
+    last = "t__" if "t__" in body else "t"
+    expect(f"{body} c = Conv<pads=[1,1,1,1]>(x, w_8x{options.get('x', 'N,4,H,W')[2]}x3x3) y = Add(c, {last})", becomes, options)
+
+
+@table(
+    case("images", "y = Tile(c, [2,1,1,1])", "Conv Tile"),
+    case("rows", "y = Tile(c, [1,1,2,1])", "Conv Tile"),
+    case("rows of one", "y = Expand(c, [1,1,7,1])", "Conv Expand", x="N,4,1,W"),
+    case("a new axis", "y = Expand(c, [2,1,1,1,1])", "Conv Expand", y="a,b,c,d,e"),
+    case("by an input", "y = Tile(c, p)", "Conv Tile", inputs="int64[4] p", given={"p": np.array([1, 2, 1, 1])}),
+    case(
+        "put elsewhere",
+        "u = Unsqueeze(c, [2]) t = Tile(u, [1,1,2,1,1]) y = Reshape(t, [2,4,5,12])",
+        "Conv Reshape Tile Unsqueeze",
+        x="2,4,5,6",
+        k="w_4x4x1x1",
+    ),
+)
+def test_copies_of_anything_else_stay(expect, body, becomes, options):
+    options = {**options}
+    expect(f"c = Conv(x, {options.pop('k', 'w_8x4x1x1')}) {body}", becomes, options)
