@@ -76,7 +76,8 @@ def needed(op: Op, axis: int, n: int) -> int:
     stride = 1 if isinstance(op, (Frame, Pad)) else op.stride[axis]
     size = 1 if isinstance(op, MOVING) else op.kernel_size[axis]
     dilation = op.dilation[axis] if isinstance(op, (Conv, DynamicConv, MaxPool)) else 1
-    return max((n - 1) * stride + dilation * (size - 1) + 1 - before - after, -before, -after, 0)
+    least = 1 if isinstance(op, (AvgPool, MaxPool)) else 0  # a pool pads no image without pixels; onnxruntime's Conv does
+    return max((n - 1) * stride + dilation * (size - 1) + 1 - before - after, -before, -after, least)
 
 
 class _Pixels:
