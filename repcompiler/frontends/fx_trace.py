@@ -148,7 +148,11 @@ class RegionTracer(fx.Tracer):
         return RegionProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not computes_weights(m) if is_builtin(m) else has_hooks(m)
+        if is_builtin(m) and computes_weights(m):
+            return False
+        if is_builtin(m) and getattr(m, "padding_mode", "zeros") == "zeros":  # else it pads first, by an operation of its own
+            return True
+        return has_hooks(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         made_here = m not in (self.submodule_paths or ())  # as in nn.Softmax(1)(x)

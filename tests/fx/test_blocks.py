@@ -284,3 +284,11 @@ def test_norms_and_pointwise_convolutions_go_through_a_pixel_shuffle(plain, behi
     tail = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.BatchNorm2d(12), nn.PixelShuffle(2), *behind, nn.ReLU())
     assert plain(tail) == "Conv2d pixel_shuffle ReLU"
     assert plain(tail, example=False) == "Conv2d pixel_shuffle ReLU"
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_a_convolution_that_pads_with_its_own_pixels_takes_its_batch_norm(exactly, calls, mode):
+    convs = (nn.Conv2d(4, 4, 3, padding=1, padding_mode=mode), nn.Conv2d(4, 4, (3, 1), 2, (1, 0), padding_mode=mode))
+    layers = [layer for conv in convs for layer in (conv, nn.BatchNorm2d(4), nn.ReLU())]
+    result, _ = exactly(nn.Sequential(*layers), shape=(2, 4, 9, 10))
+    assert calls(result) == "pad Conv2d ReLU pad Conv2d ReLU"
