@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
+from torch.utils import _pytree as pytree
 
 from repcompiler.frontends.fx_containers import is_extent, parts_of
 from repcompiler.frontends.fx_parameters import EXTENTS, NoNumbers, extents_of, numbers_of
@@ -124,11 +126,32 @@ def answering(module: nn.Module) -> Iterator[None]:
     patched = [(scope, name) for scope in scopes.values() for name in ANSWERED if name not in scope]
     for scope, name in patched:
         scope[name] = ANSWERED[name]
+    factories = {name: getattr(torch, name) for name in FACTORIES}
+    for name, factory in factories.items():
+        setattr(torch, name, _made_when_run(factory))
     try:
         yield
     finally:
+        for name, factory in factories.items():
+            setattr(torch, name, factory)
         for scope, name in patched:
             del scope[name]
+
+
+FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
+"""Functions of torch that take extents, and a device or a type, and no tensor."""
+
+
+def _made_when_run(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for proxies: `torch.zeros(x.shape[0], 4, device=x.device)`."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        proxies = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, RegionProxy)]
+        if not proxies:
+            return factory(*args, **kwargs)
+        return proxies[0].tracer.create_proxy("call_function", factory, args, kwargs)
+
+    return make
 
 
 def _is_instance(value: Any, kinds: Any) -> bool:

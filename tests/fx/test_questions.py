@@ -189,3 +189,28 @@ def test_the_answered_model_is_exported(tmp_path):
     repcompiler.export(Asks(grey).eval(), tmp_path / "plain.onnx", torch.randn(1, 4, 9, 10))
     onnx = pytest.importorskip("onnx")
     assert [node.op_type for node in onnx.load(tmp_path / "plain.onnx").graph.node] == ["Conv"]
+
+
+def with_zeros(m, x):
+    return torch.cat([x, torch.zeros(x.shape[0], 2, *x.shape[2:], dtype=x.dtype, device=x.device)], 1)[:, :4]
+
+
+def with_positions(m, x):
+    height, width = x.shape[-2:]
+    rows, columns = torch.arange(height, device=x.device), torch.linspace(0, 1, width, dtype=x.dtype)
+    return x + (rows[:, None] * columns) / (height * width)
+
+
+def with_a_map_that_is_filled(m, x):
+    out = torch.empty((*x.shape[:2], x.shape[2] + 1, x.shape[3]), dtype=x.dtype)
+    out[:, :, 1:] = x
+    out[:, :, :1] = torch.full((x.size(0), 4, 1, x.size(3)), 0.5, dtype=x.dtype)
+    return out
+
+
+@pytest.mark.parametrize("ask", [with_zeros, with_positions, with_a_map_that_is_filled])
+def test_tensors_made_to_the_size_of_the_input_are_made_when_it_runs(ask, exactly):
+    zeros = torch.zeros
+    model, _ = exactly(Asks(ask))
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
+    assert torch.zeros is zeros
