@@ -18,7 +18,7 @@ from repcompiler.backends.fx import patch
 from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
-from repcompiler.frontends.fx_inputs import guess_inputs, make_up
+from repcompiler.frontends.fx_inputs import first_taken, guess_inputs
 from repcompiler.frontends.fx_lift import lift, operator_name
 from repcompiler.frontends.fx_opaque import attributes_of
 from repcompiler.frontends.fx_regions import trace_model
@@ -216,29 +216,27 @@ def _try_out(
     Returns what it was run on, what it can be fed, and the shapes met.  Raises Untraceable where it does something else than
     the original.
     """
-    specs = guess_inputs(region) if args is None else []
-    said: set[str] = set()
-    for values in make_up(region, specs) if args is None else [bind(region, args, kwargs)]:
-        arguments = values if args is None else args
+    if args is None:
+        specs = guess_inputs(region)
+        taken = first_taken(region, specs, lambda values: _outputs(original, values, kwargs))
+        if taken is None:
+            return None, [replace(spec, shape=None) for spec in specs], {}
+        (values, expected), arguments = taken, taken[0]
+    else:
+        values, arguments = bind(region, args, kwargs), args
         try:
             expected = _outputs(original, arguments, kwargs)
         except Exception as error:
-            if args is None and _first_line(error) in said and not isinstance(error, AssertionError):
-                return None, [replace(spec, shape=None) for spec in specs], {}  # it is not the size that it does not take
-            if args is None:
-                said.add(_first_line(error))
-                continue
             raise ModelError(f"the model does not run on the example inputs: {_first_line(error)}") from error
-        program = Program(region)
-        try:
-            actual, seen = program.observe(values)
-        except Exception as error:
-            raise Untraceable(f"does not run ({_first_line(error)})") from error
-        if not agree(expected, actual) and agree(expected, _outputs(original, arguments, kwargs)):
-            raise Untraceable("computes something else")
-        shapes = only_shapes(seen)
-        return values, learn_shapes(region, program, values, seen), shapes
-    return None, specs, {}
+    program = Program(region)
+    try:
+        actual, seen = program.observe(values)
+    except Exception as error:
+        raise Untraceable(f"does not run ({_first_line(error)})") from error
+    if not agree(expected, actual) and agree(expected, _outputs(original, arguments, kwargs)):
+        raise Untraceable("computes something else")
+    shapes = only_shapes(seen)
+    return values, learn_shapes(region, program, values, seen), shapes
 
 
 def _sizes(graph: Graph, shapes: Shapes) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import fx, nn
@@ -16,10 +16,12 @@ from repcompiler.ops import Conv, ConvTranspose, Linear
 SIZES = {
     0: ((),),
     1: ((256,),),
-    2: ((128, 160), (224, 224), (256, 256), (240, 240), (196, 196), (384, 384), (512, 512), (32, 32)),
+    2: ((128, 160), (224, 224), (256, 256), (240, 240), (196, 196), (384, 384), (512, 512), (97, 131), (32, 32), (9, 7)),
     3: ((16, 64, 64), (32, 32, 32), (16, 224, 224)),
 }
 """What is tried, by number of spatial axes: an image of any size, and those that networks insist on."""
+
+Outputs = list[torch.Tensor]
 
 PICTURE = 3
 """Channels of a picture, which a model may rearrange before its first convolution."""
@@ -32,18 +34,39 @@ def guess_inputs(region: fx.GraphModule) -> list[InputSpec]:
     return [InputSpec(value.name, _read_behind(value), dtype) for value in inputs]
 
 
-def make_up(model: fx.GraphModule, specs: Sequence[InputSpec]) -> Iterator[Values]:
-    """Inputs of a few sizes, normally distributed, for a model whose inputs are known but for their extents."""
-    known = [spec.shape for spec in specs if spec.shape is not None]
-    if not specs or len(known) < len(specs):
-        return
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+def first_taken(
+    region: fx.GraphModule, specs: Sequence[InputSpec], run: Callable[[Values], Outputs]
+) -> tuple[Values, Outputs] | None:
+    """The first made-up inputs that a model runs on, and what it returns; None where it runs on none.
+
+    An error that two sizes share is not of the size, unless it is an assertion: these have the same words, or none.
+    """
+    for guess in _guesses(specs):
+        said: set[str] = set()
+        for values in _made_up(region, guess):
+            try:
+                return values, run(values)
+            except Exception as error:  # whatever a model raises
+                if str(error) in said and not isinstance(error, AssertionError):
+                    break
+                said.add(str(error))
+    return None
+
+
+def _guesses(specs: Sequence[InputSpec]) -> Iterable[tuple[Shape, ...]]:
+    """Of all inputs what was read behind them, and pictures in the place of images; nothing where one is unknown."""
+    known = tuple(spec.shape for spec in specs if spec.shape is not None)
+    pictures = tuple((*shape[:1], PICTURE, *shape[2:]) if len(shape) in AXES else shape for shape in known)
+    return dict.fromkeys((known, pictures)) if specs and len(known) == len(specs) else ()
+
+
+def _made_up(region: fx.GraphModule, guess: Sequence[Shape]) -> Iterator[Values]:
+    """Normally distributed numbers of a few sizes."""
+    like = next((p for p in region.parameters() if p.is_floating_point()), torch.zeros(0))
     random = torch.Generator().manual_seed(0)
-    pictures = [(*shape[:1], PICTURE, *shape[2:]) if len(shape) in AXES else shape for shape in known]
-    for channels in dict.fromkeys((tuple(known), tuple(pictures))):
-        for sizes in SIZES[max(len(shape) for shape in known) - 2]:
-            shapes = [[1, int(str(shape[1])), *sizes][: len(shape)] for shape in channels]
-            yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)
+    for sizes in SIZES[max(len(shape) for shape in guess) - 2]:
+        shapes = [[1, int(str(shape[1])), *sizes][: len(shape)] for shape in guess]
+        yield tuple(torch.randn(shape, generator=random).to(like.device, like.dtype) for shape in shapes)
 
 
 def _read_behind(value: Value) -> Shape | None:

@@ -1,7 +1,7 @@
 """The shapes in a traced model, as far as they do not depend on the size of what it is given.
 
-The model is run on its examples and once more on larger ones (batch and spatial axes), and an extent that changes is unknown.
-A model that takes none of the larger sizes has fixed it.
+The model is run on its examples and once more on larger ones (batch and spatial axes), or on smaller images where it takes no
+larger ones, and an extent that changes is unknown.  A model that takes no other size has fixed it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from repcompiler.ir import Dim
 LARGER = {1: ((67,), (64,)), 2: ((67, 97), (64, 96)), 3: ((19, 35, 67), (16, 32, 64))}
 """Pixels to add an axis: odd ones first, then such that a network of strides that must divide its input takes."""
 
-ODD, STRIDES, TWICE, SAME = 0, 1, 2, 3
-"""How much larger an image is made: by the former, by the latter, or twofold, which whatever divides it divides too."""
+ODD, STRIDES, TWICE, HALF, SAME = range(5)
+"""How an image is made larger: by the former, by the latter, or twofold, which whatever divides it divides too; or smaller."""
 
 ONE_MORE, TWICE_AS_MANY, AS_MANY = range(3)
 """How much larger a batch is made: a video model takes a number of clips, all frames of each side by side."""
@@ -46,6 +46,8 @@ ATTEMPTS = (
     (AS_MANY, ODD),
     (AS_MANY, STRIDES),
     (AS_MANY, TWICE),
+    (ONE_MORE, HALF),
+    (AS_MANY, HALF),
     (ONE_MORE, SAME),
     (TWICE_AS_MANY, SAME),
 )
@@ -88,12 +90,13 @@ def larger(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 
 def _enlarge(tensor: torch.Tensor, batch: int, image: int) -> torch.Tensor:
-    """The tensor repeated to a larger extent along its batch and spatial axes."""
+    """The tensor repeated to a larger extent along its batch and spatial axes, or cut to a smaller one."""
     more = [0] * tensor.ndim
     if tensor.ndim and batch != AS_MANY:
         more[0] = 1 if batch == ONE_MORE else len(tensor)
     if tensor.ndim in AXES and image != SAME:
-        more[2:] = tensor.shape[2:] if image == TWICE else LARGER[tensor.ndim - 2][image]
+        changed = {TWICE: tensor.shape[2:], HALF: [-(extent // 2) for extent in tensor.shape[2:]]}
+        more[2:] = changed[image] if image in changed else LARGER[tensor.ndim - 2][image]
     for axis, (extent, extra) in enumerate(zip(tensor.shape, more, strict=True)):
         if extent and extra:
             tensor = tensor.index_select(axis, torch.arange(extent + extra, device=tensor.device) % extent)

@@ -83,7 +83,7 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
     """A deep copy; the tensors in `share` are not copied.  Raises ModelError where Python cannot copy the module."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in share}
     for part in module.modules():
-        for value in vars(part).values():
+        for value in (leaf for attribute in vars(part).values() for leaf in _held(attribute)):
             if isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()  # computed from parameters: torch itself copies leaves only
             elif type(value) in (dict, OrderedDict, set) and not value:  # no hooks: most of what Python would spend its time on
@@ -98,6 +98,11 @@ def copy_module(module: nn.Module, share: Iterable[torch.Tensor] = ()) -> Any:
         lost = {name: value for name, value in vars(old).items() if name not in vars(new) and not inspect.ismethod(value)}
         vars(new).update(lost, **{name: copy.copy(vars(old)[name]) for name in HOOKS})
     return result
+
+
+def _held(attribute: Any) -> Iterable[Any]:
+    """An attribute and, of a dictionary, what is in it: some models keep there what they have computed."""
+    return (attribute, *(attribute.values() if isinstance(attribute, dict) else ()))
 
 
 def regions(module: nn.Module) -> list[tuple[str, fx.GraphModule]]:
@@ -148,11 +153,9 @@ class RegionTracer(fx.Tracer):
         return RegionProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if is_builtin(m) and computes_weights(m):
-            return False
-        if is_builtin(m) and getattr(m, "padding_mode", "zeros") == "zeros":  # else it pads first, by an operation of its own
-            return True
-        return has_hooks(m)
+        if is_builtin(m) and (computes_weights(m) or getattr(m, "padding_mode", "zeros") == "zeros"):
+            return not computes_weights(m)
+        return has_hooks(m)  # a convolution may pad first, by an operation of its own
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         made_here = m not in (self.submodule_paths or ())  # as in nn.Softmax(1)(x)

@@ -196,3 +196,22 @@ def test_tracing_leaves_nothing_on_the_modules():
     leaf = result.get_submodule("2")
     assert leaf.cache == {}
     assert not hasattr(leaf, "last")
+
+
+def test_a_model_that_keeps_what_it_computed_with_gradients_can_be_compiled(randomise):
+    class Keeps(nn.Module):
+        """Of the last run, in a dictionary of its own."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.cache = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), {}
+
+        def forward(self, x):
+            self.cache["bias"] = self.conv.bias * 2
+            return self.norm(self.conv(x))
+
+    model = randomise(Keeps())
+    x = torch.randn(1, 4, 9, 10)
+    expected = model(x)
+    assert not model.cache["bias"].is_leaf
+    torch.testing.assert_close(repcompiler.compile(model, x)(x), expected, rtol=1e-5, atol=1e-5)

@@ -225,3 +225,26 @@ def test_parts_of_the_channels_are_traced_through(parted, plain):
 
 def test_parts_whose_number_depends_on_the_input_are_traced_around(plain):
     assert plain(nn.Sequential(Parts(lambda x: list(x.split(2, 1))), *pair())) == "Parts Conv2d"
+
+
+class Positions(nn.Module):
+    """Tokens with positions, of a table that larger images do not fit into; how many there are is said in a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, 32, 1), nn.BatchNorm2d(4)
+        self.table = nn.Parameter(torch.randn(1, 4, 7, 7))
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        rows, columns = x.shape[-2:]
+        return x.reshape(-1, 4, rows * columns) + self.table[..., :rows, :columns].reshape(1, 4, rows * columns)
+
+
+@pytest.mark.parametrize("example", [True, False])
+def test_a_size_that_no_larger_one_is_taken_beside_is_not_the_only_one(same, randomise, example):
+    model = randomise(Positions()).double()
+    result = repcompiler.compile(model, torch.randn(1, 4, 160, 224).double() if example else None)
+    for size in ((160, 224), (224, 224), (128, 160), (33, 97)):
+        x = torch.randn(2, 4, *size).double()
+        same(model(x), result(x))
