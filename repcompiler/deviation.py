@@ -131,6 +131,15 @@ class Sample:
     label: str = ""
     """What is special about the numbers."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether the source is near enough to its own reference for anything to be said."""
+        pairs = [(one, other) for one, other in zip(self.expected, self.reference, strict=True) if one.dtype.kind in "fV"]
+        return all(
+            distance(one, other) <= min(SANE * epsilon(one.dtype), HOPELESS) * _largest(other[np.isfinite(other)])
+            for one, other in pairs
+        )
+
     def __str__(self) -> str:
         shapes = ("x".join(map(str, array.shape)) or "scalar" for array in self.feeds.values())
         return " ".join([*shapes, self.label] if self.label else shapes)

@@ -63,8 +63,11 @@ class Reference:
             self.skipped = reason
         else:
             self._make_up(specs, thorough)
-        for feeds in () if self.samples else source.tried():
-            self._sample(feeds)
+        if not any(sample.decides for sample in self.samples):
+            for feeds in source.tried():
+                self._sample(feeds)
+        if not thorough and (decisive := [sample for sample in self.samples if sample.decides]):
+            self.samples = decisive
         source.release()
 
     def compare(self, result: Runs) -> Verification:

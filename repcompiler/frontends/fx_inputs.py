@@ -44,13 +44,20 @@ def first_taken(
     for guess in _guesses(specs):
         said: set[str] = set()
         for values in _made_up(region, guess):
-            try:
-                return values, run(values)
-            except Exception as error:  # whatever a model raises
-                if str(error) in said and not isinstance(error, AssertionError):
-                    break
-                said.add(str(error))
+            outcome = _outcome(run, values)
+            if not isinstance(outcome, Exception):
+                return values, outcome
+            if str(outcome) in said and not isinstance(outcome, AssertionError):
+                break
+            said.add(str(outcome))
     return None
+
+
+def _outcome(run: Callable[[Values], Outputs], values: Values) -> Outputs | Exception:
+    try:
+        return run(values)
+    except Exception as error:  # whatever a model raises
+        return error
 
 
 def _guesses(specs: Sequence[InputSpec]) -> Iterable[tuple[Shape, ...]]:

@@ -50,3 +50,23 @@ def test_such_a_model_is_verified(randomise, example):
     repcompiler.compile(model, torch.randn(1, 4, 5, 7) if example else None, report=report)
     assert report.verification.checked
     assert report.steps
+
+
+class Table(nn.Module):
+    """Reads a table at places that rounding chooses, unless the width is small."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.table = nn.Parameter(torch.randn(512))
+
+    def forward(self, x):
+        places = (torch.arange(x.shape[-1], device=x.device).float() / x.shape[-1] * x.shape[-1]).long()
+        return self.norm(self.conv(x)) + self.table[places]
+
+
+def test_an_input_on_which_rounding_chooses_another_number_is_left_out_where_there_are_others(randomise):
+    report = repcompiler.Report()
+    repcompiler.compile(randomise(Table()), torch.randn(1, 4, 8, 8), report=report)
+    assert report.verification.checked
+    assert report.verification.probes == ["1x4x8x8", "1x4x5x3"]
