@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import fx, nn
 
 import repcompiler
 from repcompiler.cost import OBJECTIVES
@@ -131,7 +131,6 @@ class Twice(nn.Module):
 
 LEFT_ALONE = {
     "it has hooks, or a forward of its own": hooked(nn.Conv2d(4, 4, 1)),
-    "its padding_mode is reflect": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
     "it has no running statistics": nn.BatchNorm2d(4, track_running_stats=False),
     "its windows may be partial (ceil_mode)": nn.AvgPool2d(3, ceil_mode=True),
     "it does not count padded zeros (count_include_pad)": nn.AvgPool2d(3, padding=1, count_include_pad=False),
@@ -144,6 +143,11 @@ LEFT_ALONE = {
 def test_module_that_is_not_lifted_says_why(reason):
     module = LEFT_ALONE[reason]
     assert remaining(nn.Sequential(nn.ReLU(), module, nn.ReLU())) == [f"'1' ({type(module).__name__}): {reason}"]
+
+
+def test_convolution_of_a_traced_graph_that_reflects_its_border_says_why():
+    layers = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()).eval()
+    assert remaining(fx.symbolic_trace(layers)) == ["'1' (Conv2d): its padding_mode is reflect"]
 
 
 def test_kernel_that_depends_on_data_is_said_to():
