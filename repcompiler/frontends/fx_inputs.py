@@ -8,10 +8,11 @@ import torch
 from torch import fx, nn
 
 from repcompiler.document import InputSpec
+from repcompiler.frontends.fx_layout import ELEMENTWISE
 from repcompiler.frontends.fx_lift import lift
 from repcompiler.frontends.fx_run import AXES, Values
 from repcompiler.ir import Node, Shape, Value
-from repcompiler.ops import Conv, ConvTranspose, Linear
+from repcompiler.ops import Conv, ConvTranspose, GlobalAvgPool, Linear, Opaque, Reshape
 
 SIZES = {
     0: ((),),
@@ -54,7 +55,9 @@ def first_taken(
 
 
 def _outcome(run: Callable[[Values], Outputs], values: Values) -> Outputs | Exception:
+    """What is returned; a guess that is wrong may run all the same, but not for two at a time."""
     try:
+        run(tuple(torch.cat([value, value]) for value in values))
         return run(values)
     except Exception as error:  # whatever a model raises
         return error
@@ -78,7 +81,7 @@ def _made_up(region: fx.GraphModule, guess: Sequence[Shape]) -> Iterator[Values]
 
 def _read_behind(value: Value) -> Shape | None:
     """What the nearest convolution reads, or else the nearest fully connected layer; None where there is neither."""
-    reached = {value: None}
+    reached, alike = {value: None}, {value}
     pending = [value]
     rows: Shape | None = None
     for current in pending:
@@ -86,7 +89,9 @@ def _read_behind(value: Value) -> Shape | None:
             shape = _read_by(user)
             if shape is not None and len(shape) in AXES:
                 return shape
-            rows = rows or shape
+            rows = rows or (shape if current in alike else None)
+            if not isinstance(user.op, Opaque) or user.op.label.lower() in ELEMENTWISE:
+                alike.update(user.outputs if current in alike and not isinstance(user.op, (Reshape, GlobalAvgPool)) else ())
             pending += [output for output in user.outputs if output not in reached]
             reached.update(dict.fromkeys(user.outputs))
     return rows
@@ -97,7 +102,7 @@ def _read_by(node: Node) -> Shape | None:
         return ("batch", node.op.in_channels, *AXES[node.op.weight.ndim])
     if isinstance(node.op, Linear):
         return ("batch", node.op.in_channels)
-    return _read_within(node.origin)
+    return _read_within(node.origin)  # of convolutions alone: how many axes there are before a row, only the model knows
 
 
 def _read_within(call: fx.Node) -> Shape | None:
@@ -108,6 +113,4 @@ def _read_within(call: fx.Node) -> Shape | None:
     for module in owner.get_submodule(str(call.target)).modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             return ("batch", module.in_channels, *AXES[module.weight.ndim])
-        if isinstance(module, nn.Linear):
-            return ("batch", module.in_features)
     return None

@@ -47,9 +47,10 @@ ATTEMPTS = (
     (AS_MANY, STRIDES),
     (AS_MANY, TWICE),
     (ONE_MORE, HALF),
-    (AS_MANY, HALF),
+    (TWICE_AS_MANY, HALF),
     (ONE_MORE, SAME),
     (TWICE_AS_MANY, SAME),
+    (AS_MANY, HALF),
 )
 """What is tried in turn: (batch, image)."""
 

@@ -248,3 +248,21 @@ def test_a_size_that_no_larger_one_is_taken_beside_is_not_the_only_one(same, ran
     for size in ((160, 224), (224, 224), (128, 160), (33, 97)):
         x = torch.randn(2, 4, *size).double()
         same(model(x), result(x))
+
+
+def test_a_guess_that_does_not_run_on_two_at_a_time_is_none(same, randomise):
+    """Seed 25041: the mean of a row of one number runs as well as that of an image, and says the batch in a view."""
+
+    class Means(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(1, 2), nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.two(self.one(x.mean([-2, -1], keepdim=True).flatten(1))).reshape(x.size(0), 1, 1, 1)
+
+    model = randomise(Means()).double()
+    result = repcompiler.compile(model, objective="plain", verify=False)
+    for batch in (1, 3):
+        x = torch.randn(batch, 1, 7, 9).double()
+        same(model(x), result(x))
