@@ -43,6 +43,7 @@ from repcompiler.passes.merge_reshapes import merge_reshapes
 from repcompiler.passes.merge_scales import merge_scales
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
 from repcompiler.passes.merge_space_to_depth_into_conv import merge_space_to_depth_into_conv
+from repcompiler.passes.merge_squeeze_into_take import merge_squeeze_into_take
 from repcompiler.passes.merge_transposes import merge_transposes
 from repcompiler.passes.move_frame_before_pointwise import move_frame_before_pointwise
 from repcompiler.passes.move_pointwise_after_pool import move_pointwise_after_pool
@@ -72,6 +73,7 @@ PASSES: tuple[Pass, ...] = (
     eliminate_resize,
     eliminate_transpose,
     merge_reshapes,
+    merge_squeeze_into_take,
     merge_transposes,
     merge_clips,
     fold_constants,
