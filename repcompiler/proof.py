@@ -155,7 +155,7 @@ class Comparison:
     """Both blocks on the same inputs, with their magnitudes."""
 
     def __init__(self, block: Block, feeds: Mapping[Value, Any], form: Form) -> None:
-        self.block = block
+        self.block, self.feeds, self.form = block, feeds, form
         before = block.before.run(feeds, form)
         self.size = max(array.size // len(array) for array in before.values() if isinstance(array, np.ndarray) and array.ndim)
         self.work = 1 + sum(
@@ -168,19 +168,22 @@ class Comparison:
             raise ValueError(f"shape {self.after.shape} instead of {self.before.shape}")
         self.bound = block.before.run(feeds, form, size=True)[block.before.result]
         if block.direct():
-            self.new_bound, self.written = np.abs(self.after), block.floating.round(self.after)
+            self.new_bound = np.abs(self.after)
         else:
-            dtype = block.floating.dtype
             self.new_bound = block.after.run(feeds, form, size=True)[block.after.result]
-            self.written = block.after.run(feeds, lambda op, level: rounded(form(op, level), dtype))[block.after.result]
+
+    def written(self) -> NDArray:
+        """What comes out of the block after once its weights are in the type of the model."""
+        if self.block.direct():
+            return self.block.floating.round(self.after)
+        after, dtype = self.block.after, self.block.floating.dtype
+        return after.run(self.feeds, lambda op, level: rounded(self.form(op, level), dtype))[after.result]
 
     def judge(self, tally: Tally, where: str, basis: bool) -> None:
         """Refuse what differs by more than rounding; add the rest up."""
         seen = np.flatnonzero((self.before != 0) | (self.after != 0))
-        before, after, bound, new, written = (
-            np.broadcast_to(array, self.before.shape).reshape(-1)[seen]
-            for array in (self.before, self.after, self.bound, self.new_bound, self.written)
-        )
+        arrays = self.before, self.after, self.bound, self.new_bound, *((self.written(),) if basis else ())
+        before, after, bound, new, *rest = (np.broadcast_to(array, self.before.shape).reshape(-1)[seen] for array in arrays)
         terms, new_terms = longest(self.block.before, basis), 0 if self.block.direct() else longest(self.block.after, basis)
         error = EPS * (terms * bound + new_terms * new)
         slack = UNLIKELY * EPS * sqrt(1 + terms + longest(self.block.after, basis)) * np.maximum(bound, new)
@@ -192,8 +195,9 @@ class Comparison:
                 f"{WRONG}: the results differ {where}: {before[worst]:.9g} becomes {after[worst]:.9g} "
                 f"at {list(map(int, place))}"
             )
-        if not basis:
+        if not rest:
             return  # what comes out is no weight
+        (written,) = rest
         if not np.isfinite(written).all():
             refuse(f"its weights would overflow {self.block.floating.name}")
         tally.coefficients += seen.size
