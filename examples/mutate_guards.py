@@ -40,7 +40,7 @@ PAGE, STATE = ROOT / "docs" / "guards.md", ROOT / "build" / "guards.jsonl"
 ENGINE = ("algebra", "algebra_transposed", "structure", "region", "scaling", "scaling_absorb", "scaling_release", "selection")
 ENGINE += ("carry", "passing", "experts", "one_pixel", "least_sizes", "sites", "rewriter", "parts", "mixture", "pattern")
 ENGINE += ("joins", "chain")
-WHOLE = ("tests/passes", "tests/test_rewriter.py", "tests/test_chain.py", "tests/test_chain_plans.py")
+WHOLE = ("tests/passes", "tests/test_rewriter.py", "tests/test_fan_out.py", "tests/test_chain.py", "tests/test_chain_plans.py")
 """Tests that go through the whole engine."""
 SEEDS = range(300)
 SECONDS = 600

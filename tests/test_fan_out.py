@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from repcompiler.cost import OBJECTIVES, params
-from repcompiler.ops import Select
+from repcompiler.ops import Mul, Relu, Select
 from repcompiler.passes import PASSES
-from repcompiler.rewriter import Rewriter
+from repcompiler.rewriter import Rewriter, rewrite
 from repcompiler.testing import build, check_pass, random_batch_norm, random_conv, relu
 
 IMAGE = (None, 4, None, None)
@@ -30,7 +30,7 @@ def test_value_with_several_readers_goes_once_all_of_them_take_it_in(rng):
     assert [step.rule for step in check_pass(PASSES, graph).steps] == ["replace_batch_norm"]
 
 
-def test_readers_that_are_banned_or_read_each_other_keep_what_they_share(rng):
+def test_readers_that_are_banned_keep_what_they_share(rng):
     def fork(x):
         shared = random_batch_norm(rng, 4)(x)
         return {"a": random_conv(rng, 4, 4, 1)(shared), "b": random_conv(rng, 4, 4, 1)(shared)}
@@ -56,3 +56,19 @@ def test_what_one_reader_needs_for_itself_is_not_saved_by_another(rng):
     before = sum(params(node.op) for node in graph.nodes)
     check_pass(PASSES, graph, "params")
     assert sum(params(node.op) for node in graph.nodes) <= before
+
+
+@rewrite(Relu.of(Relu.of("x")), Mul.of(Relu.of("x"), Relu.of(Relu.of("x"))))
+def apply_once(x):
+    return Relu()(x)
+
+
+def test_a_reader_that_another_takes_in_is_not_rewritten_for_its_sake():
+    def block(x):
+        first = Relu()(x)
+        return Mul()(first, Relu()(first))
+
+    graph = build(block, x=IMAGE)
+    log = Rewriter(graph, [apply_once], OBJECTIVES["plain"]).run()
+    assert [step.root for step in log.steps] == ["y"]
+    assert [node.op.kind for node in graph.nodes] == ["Relu"]
