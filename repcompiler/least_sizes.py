@@ -105,9 +105,8 @@ class _Pixels:
         node = value.producer
         if n == 1 and (node is None or isinstance(node.op, STRICT)):
             return True
-        if self._demand(value, HORIZON) >= n:
-            return True
-        return node is not None and self._made(node.op, node.inputs, n, horizon)
+        made = node is not None and self._made(node.op, node.inputs, n, horizon)
+        return made or self._demand(value, HORIZON) >= n
 
     def _made(self, op: Op, operands: Iterable[Expr | Value], n: int, horizon: int) -> bool:
         """Whether `op` makes n pixels of what is there."""
