@@ -14,6 +14,7 @@ import re
 import resource
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,27 @@ def as_trained(source: str, name: str) -> tuple[nn.Module, tuple[int, ...]]:
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     shape = input_shape(source, name, model)
     return settle_batch_norms(model, shape), shape
+
+
+def export_branches(model: nn.Module, file: Path, shape: Sequence[int]) -> None:
+    """By torch's older exporter; what that does not know, by the newer one without its optimisations."""
+    try:
+        export_training_form(model, file, shape)
+    except Exception:  # an exporter may raise anything
+        image, sizes = torch.randn(2, *shape[1:]), ({0: torch.export.Dim("batch")},)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                (image,),
+                dynamo=True,
+                optimize=False,
+                dynamic_shapes=sizes,
+                input_names=["image"],
+                output_names=["logits"],
+            )
+        assert program is not None
+        program.save(file)
 
 
 def counts(file: Path) -> dict[str, int]:
@@ -138,7 +160,7 @@ def stages(source: str, name: str, folder: Path) -> Iterable[Row]:
     yield {"shape": shape}
     files = {kind: folder / f"{kind}.onnx" for kind in ("source", "torch", "onnx", "timm")}
     example = torch.randn(*shape)
-    export = {kind: lambda made, file=file: export_training_form(made, file, shape) for kind, file in files.items()}
+    export = {kind: lambda made, file=file: export_branches(made, file, shape) for kind, file in files.items()}
     exports = attempt("export", lambda: export["source"](model) or {"exported": True})
     yield {"torch": attempt("torch", lambda: compiled(model, example, save_module(export["torch"], errors))), "errors": errors}
     if exports:

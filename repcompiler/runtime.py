@@ -16,8 +16,8 @@ import onnx_ir
 
 NDArray = np.ndarray[Any, Any]
 
-Types = tuple[tuple[str, tuple[int | None, ...]], ...]
-"""(dtype name, shape) of each array."""
+Type = tuple[str, tuple[int | None, ...] | None]
+"""(dtype name, shape) of an array; a sequence of arrays has no shape."""
 
 SECONDS = 20.0
 """A run that takes longer is stopped: a model may loop for ever."""
@@ -106,7 +106,7 @@ class NodeRuntime:
 
     def __init__(self, model: onnx_ir.Model) -> None:
         self.model = model
-        self.sessions: dict[tuple[onnx_ir.Node, Types], Any] = {}
+        self.sessions: dict[tuple[onnx_ir.Node, tuple[Type, ...]], Any] = {}
         """The latest ones."""
         self.endless: set[onnx_ir.Node] = set()
         """What took too long."""
@@ -126,25 +126,23 @@ class NodeRuntime:
             self.endless.add(node)
             raise
         except Exception:
-            if not any(array.dtype == np.float64 for array in arrays):
+            if not any(_type_of(array)[0] == "float64" for array in arrays):
                 raise
         self.narrowed = True
-        return self._run(node, [array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays])
+        return self._run(node, [_narrow(array) for array in arrays])
 
     def _run(self, node: onnx_ir.Node, arrays: Sequence[NDArray]) -> list[NDArray]:
-        # the length of a vector is stated: the runtime rejects `sizes`, `pads` and the like of unknown length
-        key = node, tuple((array.dtype.name, array.shape if array.ndim == 1 else (None,) * array.ndim) for array in arrays)
+        key = node, tuple(map(_type_of, arrays))
         if key not in self.sessions:
             if len(self.sessions) == KEPT:
                 del self.sessions[next(iter(self.sessions))]
             self.sessions[key] = session(self._one_node(*key), threads=1, limited=True)
-        arrays = [np.require(array, requirements="A") for array in arrays]  # views of a file may lie anywhere
-        feeds = {str(value.name): array for value, array in zip(inputs_of(node), arrays, strict=True)}
+        feeds = {str(value.name): _fed(array) for value, array in zip(inputs_of(node), arrays, strict=True)}
         results = iter(WATCH.run(self.sessions[key], feeds))
         # copied: what stays in the runtime's memory would count towards the limit of every later run
-        return [tensor(next(results)).copy() if output.name else np.empty(0) for output in node.outputs]
+        return [_kept(next(results)) if output.name else np.empty(0) for output in node.outputs]
 
-    def _one_node(self, node: onnx_ir.Node, types: Types) -> bytes:
+    def _one_node(self, node: onnx_ir.Node, types: tuple[Type, ...]) -> bytes:
         """A model of `node` alone, for inputs of these types and shapes."""
         proto = onnx.ModelProto(ir_version=min(self.model.ir_version, 10))
         for domain, version in {"": 1, **self.model.opset_imports}.items():
@@ -153,8 +151,9 @@ class NodeRuntime:
         proto.graph.name = "node"
         proto.graph.node.append(onnx_ir.serde.serialize_node(node))
         for value, (dtype, shape) in zip(inputs_of(node), types, strict=True):
+            made = onnx.helper.make_tensor_value_info if shape is not None else onnx.helper.make_tensor_sequence_value_info
             element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(str(value.name), element, shape))
+            proto.graph.input.append(made(str(value.name), element, shape))
         proto.graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name)
         return bytes(proto.SerializeToString())
 
@@ -162,6 +161,41 @@ class NodeRuntime:
 def inputs_of(node: onnx_ir.Node) -> list[onnx_ir.Value]:
     """What a node reads, each value once: its inputs, and what its sub-graphs capture from outside."""
     return list(dict.fromkeys([value for value in node.inputs if value is not None] + captured(node)))
+
+
+def is_sequence(array: NDArray) -> bool:
+    """Whether it holds a sequence of arrays, as results of single nodes may be: an array of objects, which strings are too."""
+    return array.dtype == object and array.size > 0 and isinstance(array.flat[0], np.ndarray)
+
+
+def _type_of(array: NDArray) -> Type:
+    if is_sequence(array):
+        return array[0].dtype.name, None
+    # the length of a vector is stated: the runtime rejects `sizes`, `pads` and the like of unknown length
+    return array.dtype.name, array.shape if array.ndim == 1 else (None,) * array.ndim
+
+
+def _fed(array: NDArray) -> Any:
+    """What a session takes; views of a file may lie anywhere."""
+    return [_fed(item) for item in array] if is_sequence(array) else np.require(array, requirements="A")
+
+
+def _narrow(array: NDArray) -> NDArray:
+    """In float32 what is in float64."""
+    if is_sequence(array):
+        return _sequence([_narrow(item) for item in array])
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _kept(result: Any) -> NDArray:
+    return _sequence([_kept(item) for item in result]) if isinstance(result, list) else tensor(result).copy()
+
+
+def _sequence(items: Sequence[NDArray]) -> NDArray:
+    result = np.empty(len(items), object)
+    for index, item in enumerate(items):
+        result[index] = item
+    return result
 
 
 def tensor(result: Any) -> NDArray:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from repcompiler.frontends.fx_calls import target_name
+
 COMPILED_FOR = "compiled for "
 """How assertions begin that say what the traced model takes: they are not settled, for they hold of the example alone."""
 
@@ -65,14 +67,22 @@ def parts_of(node: fx.Node) -> int | None:
     """How many parts `x.chunk(n, 1)`, `x.split([a, b], 1)` or `x.shape[-2:]` has; None where that may depend on the size."""
     if node.target is operator.getitem and is_extent(node):
         return _from_behind(node.args[1])
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    sizes = node.args[1] if len(node.args) > 1 else next((node.kwargs[key] for key in SIZES if key in node.kwargs), None)
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 1 if name == "hsplit" else 0)
-    if name not in SPLITS or dim not in (1, -3):
+    function, sizes, dim = split_of(node) or ("", None, None)
+    if dim not in (1, -3):
         return None
     if isinstance(sizes, (list, tuple)):
-        return len(sizes) + (name in ("tensor_split", "hsplit"))
-    return sizes if type(sizes) is int and name in ("chunk", "tensor_split", "hsplit") else None
+        return len(sizes) + (function == "tensor_split")
+    return sizes if type(sizes) is int and function in ("chunk", "tensor_split") else None
+
+
+def split_of(node: fx.Node) -> tuple[str, Any, Any] | None:
+    """(function, how many parts or of what sizes, axis) where a tensor is split; `hsplit` is a `tensor_split` along axis 1."""
+    name = target_name(node.target)
+    if name not in SPLITS:
+        return None
+    sizes = node.args[1] if len(node.args) > 1 else next((node.kwargs[key] for key in SIZES if key in node.kwargs), None)
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    return ("tensor_split", sizes, 1) if name == "hsplit" else (name, sizes, dim)
 
 
 def is_extent(node: fx.Node) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS
+from repcompiler.frontends.fx_calls import is_in_place
 
 DOUBLE = {
     torch.float32: torch.float64,
@@ -18,7 +18,6 @@ DOUBLE = {
 }
 
 CASTS = dict.fromkeys((torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16), torch.Tensor.double)
-WRITING = {"__set__", *(f"__{function.__name__}__" for function in IN_PLACE_OPERATORS)}
 
 
 class InDouble(TorchFunctionMode):
@@ -30,8 +29,7 @@ class InDouble(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        written = args[:1] if name in WRITING or (name.endswith("_") and not name.endswith("__")) else ()
+        written = args[:1] if is_in_place(func) else ()
         func = CASTS.get(func, func)
         result = func(*written, *_doubled(args[len(written) :]), **_doubled(kwargs or {}))
         return result if written else _doubled(result)

@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_layout import reshape
-from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Readers, Unliftable, spread
 from repcompiler.ir import Shape
 from repcompiler.ops import GlobalAvgPool, Identity, Select, Sigmoid, Softmax, Stack, Take

@@ -9,10 +9,9 @@ import numpy as np
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
-from repcompiler.frontends.fx_containers import SPLITS
+from repcompiler.frontends.fx_containers import split_of
 from repcompiler.frontends.fx_gates import select, stack_singles
 from repcompiler.frontends.fx_layout import reshape
-from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ir import Shape
 from repcompiler.ops import Concat, Identity, Op, Pad, Select, Subsample
@@ -86,15 +85,15 @@ def _of_pixels(slices: Sequence[slice]) -> Op:
 
 def _part(c: Context, parts: fx.Node, number: int) -> Lifted:
     """One part of a split along channels."""
-    if target_name(parts.target) not in SPLITS or not parts.args or len(parts.args) + len(parts.kwargs) < 2:
+    split = split_of(parts)
+    if split is None or not parts.args:
         raise Unliftable
-    name = target_name(parts.target)
-    x, sizes, dim = _split_arguments(*parts.args, **parts.kwargs)
-    channels = _channels(c, x, 1 if name == "hsplit" else dim)
-    if name in ("tensor_split", "hsplit"):
+    (function, sizes, dim), x = split, parts.args[0]
+    channels = _channels(c, x, dim)
+    if function == "tensor_split":
         return _select(range(channels)[_bounds(sizes, channels, number)]), (tensor(x),)
     if type(sizes) is int:
-        size = -(-channels // sizes) if name == "chunk" else sizes
+        size = -(-channels // sizes) if function == "chunk" else sizes
         sizes = [size] * (-(-channels // size))
     if not isinstance(sizes, (tuple, list)) or not all(type(size) is int for size in sizes) or not -1 < number < len(sizes):
         raise Unliftable
@@ -111,12 +110,6 @@ def _bounds(sections: Any, extent: int, number: int) -> slice:
     if not -1 < number <= len(sections):
         raise Unliftable
     return slice(*(0, *sections, None)[number : number + 2])
-
-
-def _split_arguments(x: Any, *sizes: Any, dim: Any = 0, **by_name: Any) -> tuple[Any, Any, Any]:
-    """What is split, into how many parts or of what sizes, and along which axis: the second has another name in each form."""
-    size, *dims = (*sizes, *by_name.values())
-    return x, size, dims[0] if dims else dim
 
 
 def concatenate(c: Context, tensors: Any, dim: Any = 0) -> Lifted:

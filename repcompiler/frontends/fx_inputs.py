@@ -57,8 +57,9 @@ def first_taken(
 def _outcome(run: Callable[[Values], Outputs], values: Values) -> Outputs | Exception:
     """What is returned; a guess that is wrong may run all the same, but not for two at a time."""
     try:
+        outputs = run(values)
         run(tuple(torch.cat([value, value]) for value in values))
-        return run(values)
+        return outputs
     except Exception as error:  # whatever a model raises
         return error
 
@@ -90,11 +91,18 @@ def _read_behind(value: Value) -> Shape | None:
             if shape is not None and len(shape) in AXES:
                 return shape
             rows = rows or (shape if current in alike else None)
-            if not isinstance(user.op, Opaque) or user.op.label.lower() in ELEMENTWISE:
-                alike.update(user.outputs if current in alike and not isinstance(user.op, (Reshape, GlobalAvgPool)) else ())
+            if current in alike and _keeps_rows(user):
+                alike.update(user.outputs)
             pending += [output for output in user.outputs if output not in reached]
             reached.update(dict.fromkeys(user.outputs))
     return rows
+
+
+def _keeps_rows(node: Node) -> bool:
+    """Whether it reads the rows that it makes."""
+    if isinstance(node.op, Opaque):
+        return node.op.label.lower() in ELEMENTWISE
+    return not isinstance(node.op, (Reshape, GlobalAvgPool))
 
 
 def _read_by(node: Node) -> Shape | None:

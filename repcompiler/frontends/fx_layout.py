@@ -15,7 +15,8 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Extent, Extents, Lifted, tensor
-from repcompiler.frontends.fx_memory import minds_order, target_name
+from repcompiler.frontends.fx_calls import target_name
+from repcompiler.frontends.fx_memory import minds_order
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ops import (
     ACTIVATIONS,

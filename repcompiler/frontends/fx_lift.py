@@ -19,10 +19,11 @@ from torch import fx
 from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.expressions import build
 from repcompiler.frontends.fx_arithmetic import Extent, Extents, Operand
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
-from repcompiler.frontends.fx_memory import attribute, has_effect, target_name, written_by
+from repcompiler.frontends.fx_memory import attribute, has_effect, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups

@@ -14,19 +14,16 @@ operations, whatever is unknown).  Then, for a write into a value:
 from __future__ import annotations
 
 import builtins
-import inspect
 import math
 import operator
-import sys
 from collections.abc import Container
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS
+from repcompiler.frontends.fx_calls import first_operands, target_name, written_by_call
 from repcompiler.frontends.fx_trace import has_hooks, is_builtin
 
 # fmt: off
@@ -125,20 +122,9 @@ def written_by(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
     if node.op == "call_module":
         module = modules[str(node.target)]
         if is_builtin(module):
-            return _first(node) if getattr(module, "inplace", False) else []
+            return first_operands(node) if getattr(module, "inplace", False) else []
         return [value for index, value in enumerate(node.all_input_nodes) if index in node.meta.get(WRITES, (index,))]
-    name = target_name(node.target)
-    if node.op == "call_method":
-        return _first(node) if name.endswith("_") and not name.endswith("__") else []
-    if node.op != "call_function":
-        return []
-    if isinstance(node.target, torch._ops.OpOverload):
-        arguments = zip(node.target._schema.arguments, node.args, strict=False)
-        return [arg for spec, arg in arguments if spec.is_write and isinstance(arg, fx.Node)]
-    out = node.kwargs.get("out")
-    if node.target in IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__")) or _is_in_place(node):
-        return _first(node)
-    return [out] if isinstance(out, fx.Node) else []
+    return written_by_call(node) if node.op in ("call_function", "call_method") else []
 
 
 def shares_memory_with(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
@@ -151,11 +137,11 @@ def shares_memory_with(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.
         module = modules[str(node.target)]
         if not is_builtin(module):
             return node.all_input_nodes
-        return _first(node) if isinstance(module, VIEW_MODULES) else []
+        return first_operands(node) if isinstance(module, VIEW_MODULES) else []
     if isinstance(node.target, torch._ops.OpOverload) and any(result.alias_info for result in node.target._schema.returns):
         return node.all_input_nodes
     if target_name(node.target) in VIEWS:
-        return _first(node)
+        return first_operands(node)
     return [] if is_known(node) else node.all_input_nodes
 
 
@@ -203,32 +189,3 @@ def attribute(region: nn.Module, node: fx.Node) -> Any:
     for name in str(node.target).split("."):
         result = getattr(result, name)
     return result
-
-
-def _first(node: fx.Node) -> list[fx.Node]:
-    first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
-    if isinstance(first, (tuple, list)):
-        return [item for item in first if isinstance(item, fx.Node)]
-    return [first] if isinstance(first, fx.Node) else []
-
-
-def _is_in_place(node: fx.Node) -> bool:
-    """Whether a function is called with `inplace` true, by name or by position."""
-    position = _inplace_position(node.target)
-    return bool(node.args[position] if position < len(node.args) else node.kwargs.get("inplace"))
-
-
-@cache
-def _inplace_position(function: Any) -> int:
-    try:
-        names = list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # a built-in function
-        return sys.maxsize
-    return names.index("inplace") if "inplace" in names else sys.maxsize
-
-
-def target_name(target: Any) -> str:
-    """Of a function, a method or an operator of torch.ops, without its overload."""
-    if isinstance(target, torch._ops.OpOverload):
-        target = target.overloadpacket
-    return target if isinstance(target, str) else str(getattr(target, "__name__", ""))

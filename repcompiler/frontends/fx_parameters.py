@@ -8,14 +8,15 @@ asked for numbers, nor is a parameter that the forward has written into: another
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from repcompiler.frontends.fx_calls import behind, written_by_call
 
 EXTENTS = ("shape", "ndim", "size", "dim", "ndimension", "numel", "nelement")
 """Attributes and methods that no numbers are needed for."""
@@ -29,51 +30,42 @@ def extents_of(node: fx.Node, tracer: Any) -> Any:
     """A tensor of the shape of `node`, without numbers.  Raises NoNumbers where that depends on an input."""
     if node in tracer.fed:
         raise NoNumbers
-    return _evaluated(node, _behind([node]), tracer, FakeTensorMode(allow_non_fake_inputs=True))
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        return _evaluated(node, tracer, mode.from_tensor)
 
 
 def numbers_of(node: fx.Node, tracer: Any) -> Any:
     """What `node` is.  Raises NoNumbers where it depends on more than parameters that stay what they are."""
     if node in tracer.fed:
         raise NoNumbers
-    behind = _behind([node])
-    targets = {part.target for part in behind if part.op == "get_attr"}
+    targets = {part.target for part in behind([node]) if part.op == "get_attr"}
     if not targets <= tracer.parameters:
         raise NoNumbers
-    written = (part for part in node.graph.nodes if part.op.startswith("call_") and _writes(part))
-    if not targets.isdisjoint(part.target for part in _behind(written) if part.op == "get_attr"):
+    written = [value for part in node.graph.nodes for value in _written(part)]
+    if not targets.isdisjoint(part.target for part in behind(written) if part.op == "get_attr"):
         raise NoNumbers
-    return _evaluated(node, behind, tracer, nullcontext())
+    return _evaluated(node, tracer, lambda tensor: tensor.detach().clone())
 
 
-def _behind(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes themselves, and all that they are computed from."""
-    found = dict.fromkeys(nodes)
-    pending = [*found]
-    while pending:
-        operands = [operand for operand in pending.pop().all_input_nodes if operand not in found]
-        found.update(dict.fromkeys(operands))
-        pending += operands
-    return set(found)
+def _written(node: fx.Node) -> list[fx.Node]:
+    """What a call may write into; a module, into all it is given."""
+    if node.op == "call_module":
+        return node.all_input_nodes
+    return written_by_call(node) if node.op in ("call_function", "call_method") else []
 
 
-def _writes(node: fx.Node) -> bool:
-    """Whether a call may write into what it is given."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    of_python = getattr(node.target, "__module__", "") == "_operator"
-    return node.op == "call_module" or name.endswith("_") or (of_python and (name == "setitem" or name.startswith("i")))
-
-
-def _evaluated(node: fx.Node, behind: set[fx.Node], tracer: Any, mode: Any) -> Any:
+def _evaluated(node: fx.Node, tracer: Any, held: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """What `node` is, where the model's own tensors are what `held` makes of them."""
     values: dict[fx.Node, Any] = {}
+    needed = behind([node])
     tracer.questions.running = True
     try:
-        with torch.no_grad(), mode:
-            for part in (part for part in node.graph.nodes if part in behind):
+        with torch.no_grad():
+            for part in (part for part in node.graph.nodes if part in needed):
                 args, kwargs = fx.map_arg((part.args, part.kwargs), values.__getitem__)
                 if part.op == "get_attr":
-                    tensor = attrgetter(part.target)(tracer.root)
-                    values[part] = tensor.detach().clone() if isinstance(mode, nullcontext) else mode.from_tensor(tensor)
+                    values[part] = held(attrgetter(part.target)(tracer.root))
                 elif part.op == "call_module":
                     values[part] = tracer.root.get_submodule(part.target)(*args, **kwargs)
                 elif part.op == "call_method":

@@ -15,13 +15,9 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
+from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
 from repcompiler.frontends.fx_containers import is_extent, parts_of
 from repcompiler.frontends.fx_parameters import EXTENTS, NoNumbers, extents_of, numbers_of
-
-IN_PLACE_OPERATORS = tuple(
-    getattr(operator, name)
-    for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "setitem")
-)
 
 
 class Unanswered:

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
+from repcompiler.frontends.fx_calls import behind
 from repcompiler.frontends.fx_containers import COMPILED_FOR
 from repcompiler.frontends.fx_layout import Undecided, decide
 from repcompiler.frontends.fx_proxy import Unanswered
@@ -96,7 +97,7 @@ class Questions(Unanswered):
         return super().kind(node) if value is None else torch.Tensor if isinstance(value, torch.Tensor) else type(value)
 
     def guard(self, graph: fx.Graph, inputs: Iterable[fx.Node]) -> None:
-        reached, counted = _behind(graph, self.ranks), _behind(graph, self.extents)
+        reached, counted = behind(self.ranks), behind(self.extents)
         first = next(node for node in graph.nodes if node.op != "placeholder")
         for node in (*(node for node in graph.nodes if node.op == "placeholder"), *inputs):
             if node not in reached or (shapes := self._shapes(node)) is None:
@@ -167,15 +168,6 @@ def _asks_for_ranks(node: fx.Node) -> bool:
             return False
         pending += [] if term.target in ("dim", "ndimension", getattr) else term.all_input_nodes
     return True
-
-
-def _behind(graph: fx.Graph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes themselves and all that they are computed from."""
-    found = set(nodes)
-    for node in reversed(graph.nodes):
-        if node in found:
-            found.update(node.all_input_nodes)
-    return found
 
 
 def _assert(graph: fx.Graph, term: fx.Node, number: int, says: str) -> None:

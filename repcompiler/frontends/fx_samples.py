@@ -17,8 +17,8 @@ from typing import Any, TypeGuard
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Context, Extent, Lifted
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_layout import RESHAPES, Undecided, decide, keeps_pixels
-from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_modules import Unliftable, both_sides, or_zeros, spread
 from repcompiler.ops import Array, DynamicConv
 

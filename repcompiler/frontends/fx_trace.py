@@ -25,9 +25,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
 from repcompiler.frontends.fx_containers import Containers
 from repcompiler.frontends.fx_parameters import NoNumbers, numbers_of
-from repcompiler.frontends.fx_proxy import IN_PLACE_OPERATORS, RegionProxy, Unanswered, answering
+from repcompiler.frontends.fx_proxy import RegionProxy, Unanswered, answering
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
@@ -153,9 +154,10 @@ class RegionTracer(fx.Tracer):
         return RegionProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if is_builtin(m) and (computes_weights(m) or getattr(m, "padding_mode", "zeros") == "zeros"):
-            return not computes_weights(m)
-        return has_hooks(m)  # a convolution may pad first, by an operation of its own
+        if is_builtin(m) and computes_weights(m):
+            return False
+        pads_first = getattr(m, "padding_mode", "zeros") != "zeros"  # by an operation of its own
+        return has_hooks(m) or (is_builtin(m) and not pads_first)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         made_here = m not in (self.submodule_paths or ())  # as in nn.Softmax(1)(x)

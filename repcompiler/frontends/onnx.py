@@ -30,7 +30,7 @@ from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name, shap
 from repcompiler.ir import Graph, Node, Shape, Value
 from repcompiler.liveness import peak_of_graph
 from repcompiler.probes import nudged, random_array
-from repcompiler.runtime import WATCH, NodeRuntime, session, tensor
+from repcompiler.runtime import WATCH, NodeRuntime, is_sequence, session, tensor
 from repcompiler.uncollected import uncollected
 
 
@@ -195,7 +195,8 @@ class OnnxDocument:
 
     def walk(self, feeds: Feeds) -> Iterator[tuple[Value, NDArray]]:
         """Values as the interpreter computes them."""
-        return interpreter.trace(self.graph(), self._arrays(feeds))
+        walk = interpreter.trace(self.graph(), self._arrays(feeds))
+        return ((value, array) for value, array in walk if not is_sequence(array))
 
     def _arrays(self, feeds: Feeds) -> dict[Value, NDArray]:
         """What is fed, and the defaults of other inputs."""

@@ -28,7 +28,8 @@ def opaque(node: onnx_ir.Node, reason: str, runtime: NodeRuntime) -> Opaque:
     label = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
     inner = [each for body in bodies_of(node) for each in body.all_nodes()]
     nodes = [node, *inner]
-    foldable = not captured(node) and all(n.domain in STANDARD and n.op_type not in (*RANDOM, *QUANTISED) for n in nodes)
+    foldable = not captured(node) and "Sequence" not in node.op_type  # a sequence is no constant that a file could hold
+    foldable &= all(each.domain in STANDARD and each.op_type not in (*RANDOM, *QUANTISED) for each in nodes)
     effect = any(n.domain not in STANDARD and n.op_identifier() not in runtime.model.functions for n in nodes)
     linear = {each.op_type for each in inner if each.op_type in LINEAR}
     if linear:
