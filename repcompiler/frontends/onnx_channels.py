@@ -102,7 +102,9 @@ def reshape(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
         target, parameters = extents.target(known, x.shape), ()
     else:
         target = lift.integers(node, 1, "shape")
-    if target is None or (attribute(node, "allowzero", 0) and 0 in target):
+        if target is not None and attribute(node, "allowzero", 0) and 0 in target:
+            return None
+    if target is None:
         return None
     return Lifted(Reshape(tuple(target)), (x,), parameters)
 

@@ -69,6 +69,8 @@ def _compute(node: onnx_ir.Node, arrays: list[NDArray]) -> NDArray | None:
         return first.reshape(1)
     if kind == "Squeeze" and first.shape == (1,):
         return first.reshape(())
+    if kind == "Reshape" and first.size == 1 and all(size in (1, -1) for size in rest[0].tolist()):
+        return first.reshape((1,) * len(rest[0]))
     if kind == "Slice" and first.ndim == 1 and len(rest) in (2, 3):
         return first[rest[0].item() : rest[1].item()]
     if kind in ARITHMETIC:

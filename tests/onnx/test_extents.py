@@ -50,6 +50,23 @@ def test_two_that_move_are_not_known(model):
     assert isinstance(ops(model(SHUFFLE, x="N,6,H,W", y="N,4,H,W", **NUMBERS))["r"], Opaque)
 
 
+def test_an_extent_that_is_reshaped_to_a_list_of_one_is_followed(model):
+    """PyTorch's newer exporter writes so, with a zero that would mean a zero."""
+    body = """
+        s = Shape<start=0, end=1>(x)  b = Squeeze(s)  b1 = Reshape<allowzero=1>(b, [-1])  to = Concat<axis=0>(b1, pair, rest)
+        y = Reshape<allowzero=1>(x, to)
+    """
+    source = model(body, x="N,6,5,7", y="N,2,105", pair=np.array([2]), rest=np.array([105]))
+    assert ops(source)["y"] == Reshape((0, 2, 105))
+    assert [node.op_type for node in repcompiler.compile(source).graph.node] == ["Reshape"]
+
+
+@pytest.mark.parametrize(("to", "lifted"), [([0, 6, -1], False), ([2, 6, -1], True)])
+def test_a_zero_that_means_a_zero_is_no_extent_that_stays(model, to, lifted):
+    found = ops(model("y = Reshape<allowzero=1>(x, to)", x="2,6,5,7", y="2,6,35", to=np.array(to)))
+    assert isinstance(found["y"], Reshape) == lifted
+
+
 def test_a_shuffle_with_computed_shapes_merges(model, check, operators):
     result, report = check(model(SHUFFLE, x="N,6,5,7", y="N,4,5,7", **NUMBERS))
     assert operators(result) == "Conv"
