@@ -185,6 +185,16 @@ def twice(d: Draw, x: int) -> int:
     return d.step("add", y, y, signs=(1, 1 if kind == "add" else -1))
 
 
+def again(d: Draw, x: int) -> int:
+    """One block drawn twice, alike to the last number, on one value."""
+    state, made = d.rng.bit_generator.state, []
+    block = d.pick(branches, residual, parts, gate, upsampled, anything, transition)
+    for _ in range(2):
+        d.rng.bit_generator.state = state
+        made.append(block(d, x))
+    return d.step("concat", *made, axis=1) if d.chance(0.3) else total(d, made)
+
+
 def around(d: Draw, x: int) -> int:
     """A skip connection around another block."""
     y = d.pick(*BLOCKS)(d, x)
@@ -201,5 +211,5 @@ BLOCKS: tuple[Block, ...] = (
     *(parts,) * 3,
     *(partly_added, gate, mixture, experts, upsampled, framed, transition) * 2,
     *(around,) * 3,
-    *(flattened, tokens, reshapes, control_flow, broadcast, twice, last_axis),
+    *(flattened, tokens, reshapes, control_flow, broadcast, twice, again, last_axis),
 )

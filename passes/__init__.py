@@ -32,6 +32,7 @@ from repcompiler.passes.merge_concatenated_branches import merge_concatenated_br
 from repcompiler.passes.merge_conv_after_experts import merge_conv_after_experts
 from repcompiler.passes.merge_conv_before_experts import merge_conv_before_experts
 from repcompiler.passes.merge_conv_into_linear import merge_conv_into_linear
+from repcompiler.passes.merge_equal_nodes import merge_equal_nodes
 from repcompiler.passes.merge_parallel_branches import merge_parallel_branches
 from repcompiler.passes.merge_parallel_conv_and_linear import merge_parallel_conv_and_linear
 from repcompiler.passes.merge_parallel_conv_transposes import merge_parallel_conv_transposes
@@ -116,6 +117,7 @@ PASSES: tuple[Pass, ...] = (
     add_to_all_channels,
     remove_residual,
     add_among_branches,
+    merge_equal_nodes,
     replace_batch_norm,
     space_to_depth_to_conv,
     identity_to_dirac,

@@ -39,6 +39,8 @@ class Value:
     uses: dict[Node, int] = field(default_factory=dict)
     path: str = ""
     """Where the user's code has it, if the name does not say so: the path of a module."""
+    place: int = -1
+    """Where in the document's order it is made; -1 where a rewrite made it: it is then made where it is first read."""
 
     @property
     def label(self) -> str:
@@ -123,10 +125,6 @@ class Expr:
         return found
 
 
-Made = dict[Expr, Value] | None
-"""Values of expressions by these."""
-
-
 class Graph:
     """A directed acyclic graph of nodes, ordered by def and use alone (`topological` gives a stable order)."""
 
@@ -153,6 +151,7 @@ class Graph:
         node = Node(op, tuple(inputs), tuple(outputs), tuple(parameters), origin)
         for value in node.outputs:
             value.producer = node
+            value.place = value.place if origin is None else len(self.nodes)
         for value in (*node.inputs, *node.parameters):
             value.uses[node] = value.uses.get(node, 0) + 1
         self.nodes[node] = None
@@ -200,7 +199,9 @@ class Graph:
         """Whether nothing reads any result of `node`, and running it has no effect of its own."""
         return node.op.pure and not any(value.uses or self.is_output(value) for value in node.outputs)
 
-    def replace(self, root: Node, term: Expr | Value | None, made: Made = None) -> tuple[list[Node], list[Node]]:
+    def replace(
+        self, root: Node, term: Expr | Value | None, made: dict[Expr, Value] | None = None
+    ) -> tuple[list[Node], list[Node]]:
         """Put `term` in the place of `root`.  Returns (nodes gone, nodes added).
 
         The outermost operation of an expression inherits `root`'s output value; a bare value takes over its uses, which only

@@ -18,10 +18,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 
 from repcompiler.ir import Expr, Node, Value
 from repcompiler.ops import Constant, Conv, Op, Select
 from repcompiler.region import Region, Scope, regions
+
+READERS = 64
+"""Readers of one value among which equal ones are looked for."""
 
 
 @dataclass(frozen=True)
@@ -236,3 +240,29 @@ class Implied(RootPattern):
         bound = bound and bound.bind(self.source, node.inputs[0])
         if bound is not None:
             yield bound
+
+
+class Again(RootPattern):
+    """An operation on operands that one of its class reads before, in the same places: among the first readers of the first.
+
+    Captures what the one before makes, and the root with its operands.  Before is what comes first in the document: what it
+    makes is there wherever the root's result is read.  What two rewrites made is written where it is first read.
+    """
+
+    roots = (Op,)
+
+    def __init__(self, before: str, again: str) -> None:
+        self.before, self.again = before, again
+
+    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        readers = islice(node.inputs[0].uses, READERS) if node.inputs and node.outputs else ()
+        alike = [
+            other for other in readers if other.outputs and type(other.op) is type(node.op) and other.inputs == node.inputs
+        ]
+        alike.sort(key=lambda other: other.output.place)
+        for other in takewhile(lambda other: other is not node, alike):
+            if other.output.place == node.output.place or 0 <= other.output.place < node.output.place:
+                bound = match.bind(self.before, other.output)
+                bound = bound and bound.bind(self.again, node.op(*node.inputs))
+                if bound is not None:
+                    yield bound

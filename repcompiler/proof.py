@@ -54,6 +54,8 @@ class Block:
         read = {*_leaves(term), *_leaves(part)}
         captured = {value for capture in match.captures.values() for value in _leaves(capture)}
         given = _apart(captured, read).union(match.rest)
+        if isinstance(term, Value) and term.producer is not None and given.issuperset(term.producer.inputs):
+            given.discard(term)  # it is computed from the same as the root
         self.before, self.after = Program.of(root.output, given), Program.of(term, given)
         self.new = Program.of(part, given)
         self.rest = [value for value in dict.fromkeys(match.rest) if value not in (*captured, *self.new.sources)]

@@ -100,7 +100,7 @@ def last_step(
         return step, node.inputs[0], ()
     if isinstance(node.op, Frame):
         return _framed(node.op, node.inputs[0], scope, None if shared else node)
-    if not isinstance(node.op, (Sum, Concat)) or len(set(node.inputs)) < 2:
+    if not isinstance(node.op, (Sum, Concat)) or len(node.inputs) < 2:
         return None
     branches: list[dict[Value, tuple[Region, Interior]]] = []
     for share in (True,) if shared else (False, True):
