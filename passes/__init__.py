@@ -7,6 +7,7 @@ if __name__ == "passes":
     raise ImportError("import repcompiler.passes instead: this folder is that package, and two copies would not mix")
 
 from repcompiler.passes.add_among_branches import add_among_branches
+from repcompiler.passes.add_before_moving import add_before_moving
 from repcompiler.passes.add_to_all_channels import add_to_all_channels
 from repcompiler.passes.average_pool_to_conv import average_pool_to_conv
 from repcompiler.passes.batch_norm_to_conv import batch_norm_to_conv
@@ -113,6 +114,7 @@ PASSES: tuple[Pass, ...] = (
     merge_parallel_conv_transposes,
     merge_conv_into_linear,
     merge_parallel_conv_and_linear,
+    add_before_moving,
     recover_structure,
     add_to_all_channels,
     remove_residual,

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, combinations, islice, product
 
 from repcompiler.ir import Expr, Graph, Node, Value
-from repcompiler.ops import Concat, Conv, Sum
+from repcompiler.ops import Concat, Conv, Op, Sum
 from repcompiler.pattern import Captured, LinearPattern, Match, RootPattern
 from repcompiler.region import Interior, Join, Region, Scope, last_step, regions
 
@@ -72,6 +72,32 @@ class SumPattern(RootPattern):
         bound = bound and bind_all(bound, {self.first.name: _summed(found[:-1]), self.second.name: found[-1]})
         if bound is not None:
             yield replace(bound, whole=_summed(found)).inside(*interior)
+
+
+class EqualTerms(RootPattern):
+    """Two terms of an addition tree, each made by an operation of given classes from one value: the same for both.
+
+    Captures both values, the operation, and the sum of the two with their signs.
+    """
+
+    roots = (Sum,)
+
+    def __init__(self, kinds: tuple[type[Op], ...], first: str, second: str, name: str, total: str) -> None:
+        self.kinds, self.first, self.second, self.name, self.total = kinds, first, second, name, total
+
+    def match_node(self, node: Node, match: Match, scope: Scope) -> Iterator[Match]:
+        terms, additions = addition_tree(node, scope.graph)
+        made = [(index, value.producer) for index, (_, value) in enumerate(terms) if value.producer is not None]
+        found = [(index, maker) for index, maker in made if isinstance(maker.op, self.kinds)]
+        for (i, one), (j, other) in islice(combinations(found, 2), PAIRS):
+            if one is not other and one.op.is_same_as(other.op):
+                rest = [term for index, term in enumerate(terms) if index not in (i, j)]
+                values = {self.first: one.inputs[0], self.second: other.inputs[0]}
+                bound = bind_all(match, {**values, self.name: one.op, self.total: Sum((terms[i][0], terms[j][0]))})
+                if bound is not None:
+                    context = partial(add_to, rest) if rest else match.context
+                    bound = replace(bound, rest=tuple(value for _, value in rest), context=context)
+                    yield bound.inside(*additions, one.output, other.output)
 
 
 def _together(branches: Sequence[Branch]) -> Iterable[Sequence[Branch]]:
