@@ -186,13 +186,16 @@ def twice(d: Draw, x: int) -> int:
 
 
 def again(d: Draw, x: int) -> int:
-    """One block drawn twice, alike to the last number, on one value."""
+    """One block drawn twice, alike to the last number, on one value; not their difference, of which rounding alone is left."""
     state, made = d.rng.bit_generator.state, []
     block = d.pick(branches, residual, parts, gate, upsampled, anything, transition)
     for _ in range(2):
         d.rng.bit_generator.state = state
         made.append(block(d, x))
-    return d.step("concat", *made, axis=1) if d.chance(0.3) else total(d, made)
+    kind = d.pick("add", "mul", "concat")
+    if kind == "add":
+        return d.step("add", *made, signs=(1, 1))
+    return d.step("mul", *made) if kind == "mul" else d.step("concat", *made, axis=1)
 
 
 def around(d: Draw, x: int) -> int:
