@@ -214,5 +214,5 @@ BLOCKS: tuple[Block, ...] = (
     *(parts,) * 3,
     *(partly_added, gate, mixture, experts, upsampled, framed, transition) * 2,
     *(around,) * 3,
-    *(flattened, tokens, reshapes, control_flow, broadcast, twice, again, last_axis),
+    *(flattened, tokens, reshapes, control_flow, broadcast, twice, last_axis),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-from fuzz_blocks import BLOCKS, total
+from fuzz_blocks import BLOCKS, again, total
 from fuzz_draw import CHANNELS, DeadEnd, Draw
 from fuzz_parts import OTHER
 from fuzz_plans import Plan, Shape
@@ -23,7 +23,7 @@ SIZES = {
 def plan(seed: int) -> Plan:
     """The network of this number."""
     rng = np.random.default_rng(seed)
-    blocks = BLOCKS if seed < NEW else (*BLOCKS, *SPELLINGS)
+    blocks = BLOCKS if seed < NEW else (*BLOCKS, *SPELLINGS, *(again,) * 4)
     while True:
         d = Draw(rng, *_inputs(rng))
         x = 0
