@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import fx, nn
 
 from repcompiler.document import InputSpec
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_layout import ELEMENTWISE
 from repcompiler.frontends.fx_lift import lift
 from repcompiler.frontends.fx_run import AXES, Values
@@ -82,19 +84,19 @@ def _made_up(region: fx.GraphModule, guess: Sequence[Shape]) -> Iterator[Values]
 
 def _read_behind(value: Value) -> Shape | None:
     """What the nearest convolution reads, or else the nearest fully connected layer; None where there is neither."""
-    reached, alike = {value: None}, {value}
-    pending = [value]
+    ranks: dict[Value, int] = {value: 0}
+    alike, pending = {value}, [value]
     rows: Shape | None = None
     for current in pending:
         for user in current.uses:
-            shape = _read_by(user)
+            shape, rank = _read_by(user), ranks[current] or _rank_of(user.origin)
             if shape is not None and len(shape) in AXES:
-                return shape
+                return (*shape[:2], *AXES[rank or len(shape)])
             rows = rows or (shape if current in alike else None)
             if current in alike and _keeps_rows(user):
                 alike.update(user.outputs)
-            pending += [output for output in user.outputs if output not in reached]
-            reached.update(dict.fromkeys(user.outputs))
+            pending += [output for output in user.outputs if output not in ranks]
+            ranks.update({output: rank for output in user.outputs if output not in ranks})
     return rows
 
 
@@ -111,6 +113,14 @@ def _read_by(node: Node) -> Shape | None:
     if isinstance(node.op, Linear):
         return ("batch", node.op.in_channels)
     return _read_within(node.origin)  # of convolutions alone: how many axes there are before a row, only the model knows
+
+
+def _rank_of(call: fx.Node) -> int:
+    """How many axes a layer or function of images reads, as its name says: 4 for AvgPool2d, avg_pool2d; 0 where it does not."""
+    owner = call.graph.owning_module
+    layer = type(owner.get_submodule(str(call.target))) if call.op == "call_module" and owner is not None else call.target
+    found = re.search(r"([123])d$", target_name(layer))
+    return int(found[1]) + 2 if found else 0
 
 
 def _read_within(call: fx.Node) -> Shape | None:

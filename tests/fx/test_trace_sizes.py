@@ -8,6 +8,7 @@ from torch_blocks import Residual, pair
 
 import repcompiler
 from repcompiler.frontends.fx import FxDocument
+from repcompiler.frontends.fx_inputs import guess_inputs
 
 
 @pytest.mark.parametrize("example", [True, False])
@@ -121,6 +122,24 @@ class Insists(Padded):
     def forward(self, x):
         assert x.shape[-1] == 240, "the width must be 240"
         return self.layers(x)
+
+
+class AcrossChannels(Padded):
+    """The channels' means as one row, as in efficient channel attention."""
+
+    def forward(self, x):
+        means = F.adaptive_avg_pool2d(x, 1)
+        return x * self.layers(means.reshape(x.shape[0], 1, x.shape[1]).tanh()).view_as(means)
+
+
+def test_a_layer_of_images_on_the_way_says_how_many_axes_there_are(same, randomise):
+    """A pool takes one image by itself, too: then its channels would be the batch."""
+    model = randomise(AcrossChannels(nn.Conv1d(1, 1, 3, padding=1))).double()
+    (spec,) = guess_inputs(FxDocument.trace(model).region)
+    assert spec.shape is not None
+    assert len(spec.shape) == 4
+    x = torch.randn(2, 1, 6, 5, dtype=torch.float64)
+    same(model(x), repcompiler.compile(model, objective="plain")(x))
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(Padded, 5), (Blocks, 12), (Decides, 5), (Insists, 2)])
