@@ -46,7 +46,7 @@ from repcompiler.frontends.onnx_copies import copied, copies
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, Operator, array_of, attribute, describe
 from repcompiler.frontends.onnx_scatter import scatter_nd
 from repcompiler.frontends.onnx_tensors import constant_tensor, dtype_name
-from repcompiler.frontends.onnx_windows import average_pool, max_pool, pad, padding_of, slice_
+from repcompiler.frontends.onnx_windows import average_pool, crop_of, max_pool, pad, padding_of, slice_
 from repcompiler.ops import BatchNorm, Constant, Conv, ConvTranspose, DynamicConv, Identity, Linear, Mul, Scale, Sum
 from repcompiler.refusal import Refusal, refuse
 
@@ -73,19 +73,12 @@ def _conv(lift: Lift, node: onnx_ir.Node) -> Lifted:
 
 def _conv_transpose(lift: Lift, node: onnx_ir.Node) -> Lifted:
     x, weight = lift.data(node), lift.weight(node, 1)
-    if "output_shape" in node.attributes or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
-        refuse("its padding depends on the size of the image (output_shape, auto_pad)")
     spatial, groups = weight.ndim - 2, attribute(node, "group", 1)
-    ones, zeros = (1,) * spatial, (0,) * spatial
-    op = ConvTranspose(
-        weight,
-        lift.bias(node, 2, weight.shape[1] * groups),
-        tuple(attribute(node, "strides", ones)),
-        padding_of(node, spatial, ones, ones, x),
-        tuple(attribute(node, "output_padding", zeros)),
-        tuple(attribute(node, "dilations", ones)),
-        groups,
-    )
+    bias, ones = lift.bias(node, 2, weight.shape[1] * groups), (1,) * spatial
+    stride, dilation = tuple(attribute(node, "strides", ones)), tuple(attribute(node, "dilations", ones))
+    extra = tuple(attribute(node, "output_padding", (0,) * spatial))
+    extent = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    op = ConvTranspose(weight, bias, stride, crop_of(node, extent, stride, extra, x), extra, dilation, groups)
     return Lifted(op, (lift.expect(x, (None, op.in_channels) + (None,) * spatial),), lift.parameters(node))
 
 

@@ -32,12 +32,39 @@ def padding_of(node: onnx_ir.Node, spatial: int, extent: Sequence[int], stride: 
         return ((0, 0),) * spatial
     result = []
     for size, reach, step in zip(x.spatial(spatial), extent, stride, strict=True):
-        if step != 1 and size is None:
+        if size is None and step != 1 and (reach, step) != (1, 2):
             refuse("its padding depends on the size of the image (auto_pad)")
-        covered = 0 if size is None else (-(-size // step) - 1) * step + reach - size
-        total = max(reach - 1 if step == 1 else covered, 0)
-        result.append((total // 2, total - total // 2) if auto == "SAME_UPPER" else (total - total // 2, total // 2))
+        total = reach - 1 if size is None else (-(-size // step) - 1) * step + reach - size
+        if total < -1:  # onnxruntime crops as much before as behind, others crop nothing; they agree on one pixel, behind
+            refuse("its windows leave out pixels, and which ones SAME does not say")
+        result.append(_halves(max(total, 0), auto))
     return tuple(result)
+
+
+def crop_of(node: onnx_ir.Node, extent: Sequence[int], stride: Sequence[int], extra: Sequence[int], x: Value) -> Padding:
+    """What a transposed convolution crops of its result, also where the size that is to be left is stated.
+
+    SAME leaves `stride` pixels for each that is read, so what goes does not depend on the size; `output_shape` is a size.
+    """
+    auto, stated = attribute(node, "auto_pad", "NOTSET"), attribute(node, "output_shape", None)
+    spatial = len(extent)
+    if stated is None and not auto.startswith("SAME_"):
+        return padding_of(node, spatial, extent, stride, x)
+    sizes = (None,) * spatial if stated is None else stated[-spatial:]
+    result = []
+    for size, left, reach, step, more in zip(x.spatial(spatial), sizes, extent, stride, extra, strict=True):
+        if left is not None and size is None:
+            refuse("its padding depends on the size of the image (output_shape)")
+        total = reach + more - step if left is None else ((size or 1) - 1) * step + reach + more - left
+        if total < 0:
+            refuse("it makes more pixels than its kernel reaches")
+        result.append(_halves(total, auto))
+    return tuple(result)
+
+
+def _halves(total: int, auto: str) -> tuple[int, int]:
+    """A padding before and after; SAME_UPPER has the odd pixel behind."""
+    return (total // 2, total - total // 2) if auto == "SAME_UPPER" else (total - total // 2, total // 2)
 
 
 def average_pool(lift: Lift, node: onnx_ir.Node) -> Lifted:

@@ -6,8 +6,11 @@ import pytest
 import repcompiler
 
 LEFT_ALONE = {
-    'y = ConvTranspose<auto_pad="SAME_UPPER">(x, w_4x4x3x3)': (
-        "'y' (ConvTranspose): its padding depends on the size of the image (output_shape, auto_pad)"
+    "y = ConvTranspose<output_shape=[15,20]>(x, w_4x4x3x3)": (
+        "'y' (ConvTranspose): its padding depends on the size of the image (output_shape)"
+    ),
+    'y = ConvTranspose<auto_pad="SAME_UPPER", strides=[3,3]>(x, w_4x4x2x2)': (
+        "'y' (ConvTranspose): it makes more pixels than its kernel reaches"
     ),
     'y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w_4x4x3x3)': (
         "'y' (Conv): its padding depends on the size of the image (auto_pad)"

@@ -33,6 +33,18 @@ def table(*cases):
         for stride in (1, 2, 5)
         for size in ("static", "dynamic")
     ),
+    *(
+        case(f"{auto} of every {stride}th pixel", f'c = Conv<auto_pad="{auto}", strides={stride}>(x, w_8x4x1x1)', becomes, x=x)
+        for auto in ("SAME_UPPER", "SAME_LOWER")
+        for stride, x, becomes in (
+            ("[2,2]", "N,4,H,W", "Conv"),
+            ("[3,3]", "N,4,H,W", KEPT),
+            ("[5,5]", "N,4,11,12", "Conv"),
+            ("[5,5]", "N,4,7,16", "Conv"),
+            ("[5,5]", "N,4,11,14", KEPT),
+            ("[4,4]", "N,4,13,16", KEPT),
+        )
+    ),
     case("asymmetric padding", "c = Conv<pads=[0,1,2,3]>(x, w_8x4x3x3)", "Conv"),
     case("bias", "c = Conv<pads=[1,1,1,1]>(x, w_8x4x3x3, k_8)", "Conv"),
     case("bias left empty", "c = Conv(x, w_8x4x1x1, )", "Conv"),
@@ -106,8 +118,21 @@ def test_batch_norms_in_a_row_become_one(expect):
     case("output padding", "c = ConvTranspose<output_padding=[1,0], strides=[2,2]>(x, w_4x8x3x3)", "ConvTranspose"),
     case("dilation", "c = ConvTranspose<dilations=[2,3], pads=[1,0,0,2]>(x, w_4x8x3x2)", "ConvTranspose"),
     case("one axis", "c = ConvTranspose<strides=[2]>(x, w_4x8x3)", "ConvTranspose", x="N,4,L"),
-    case("output shape", "c = ConvTranspose<output_shape=[15,20]>(x, w_4x8x3x3)", KEPT + "Transpose", x="1,4,13,18"),
-    case("auto pad", 'c = ConvTranspose<auto_pad="SAME_UPPER", strides=[2,2]>(x, w_4x8x3x3)', KEPT + "Transpose"),
+    *(
+        case(f"{auto} of {size}", f'c = ConvTranspose<auto_pad="{auto}", {size}>(x, w_4x8x{kernel})', "ConvTranspose", x=x)
+        for auto in ("SAME_UPPER", "SAME_LOWER", "NOTSET")
+        for size, kernel, x in (
+            ("output_shape=[14,17]", "3x4", "N,4,13,18"),
+            ("output_shape=[26,38], strides=[2,2], dilations=[2,1]", "3x4", "N,4,13,18"),
+            ("output_shape=[25,35], strides=[2,2], output_padding=[1,1]", "3x3", "N,4,13,18"),
+        )
+    ),
+    *(
+        case(f"{auto} {stride}", f'c = ConvTranspose<auto_pad="{auto}", strides={stride}>(x, w_4x8x4x3)', "ConvTranspose")
+        for auto in ("SAME_UPPER", "SAME_LOWER", "VALID")
+        for stride in ("[1,1]", "[2,3]", "[3,2], output_padding=[2,1]")
+    ),
+    case("output shape of any image", "c = ConvTranspose<output_shape=[15,20]>(x, w_4x8x3x3)", KEPT + "Transpose"),
     case("bias in the type of the data", "d = Cast<to=11>(b_8) b = CastLike(d, x) c = Conv(x, w_8x4x1x1, b)", "Conv"),
     case("weight that is an input", "c = ConvTranspose(x, w)", KEPT + "Transpose", inputs="float[4,8,2,2] w"),
 )
