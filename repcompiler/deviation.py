@@ -26,7 +26,9 @@ SANE = 2.0**13
 the reference is not the source's, and nothing can be said."""
 TRUST = 32.0
 HOPELESS = 0.1
-"""Where it is off by more than this part of the largest number, nothing can be said either."""
+"""Where it is off by more than this part of the largest number, nothing can be said either: but that the result is wrong, where
+it is as far from the source itself.
+"""
 
 
 @dataclass
@@ -162,12 +164,15 @@ def measure(
             output.reason = f"{len(actual)} outputs instead of {len(expected)}"
         else:
             _measure_output(output, expected[index], reference[index], actual[index])
-            if output.source > min(SANE * output.eps, HOPELESS) * output.scale and not output.undecided:
+            if output.source > min(SANE * output.eps, HOPELESS) * output.scale and not output.reason:
                 noise = distance(nudged()[index], expected[index])
                 if output.source > min(TRUST * noise, HOPELESS * output.scale):
-                    output.undecided = (
+                    output.undecided = output.undecided or (
                         f"the source is off by {output.source:.1e} of {output.scale:.1e} from its own float64 reference"
                     )
+                    apart = distance(actual[index], expected[index])
+                    if apart > max(TRUST * noise, HOPELESS * _largest(expected[index][np.isfinite(expected[index])])):
+                        output.reason = f"it is {apart:.1e} away from the source, which rounding moves by {noise:.1e}"
 
 
 def _measure_output(output: Deviation, expected: NDArray, reference: NDArray, actual: NDArray) -> None:

@@ -52,6 +52,8 @@ class Reference:
         self.samples: list[Sample] = []
         self.skipped = skipped
         """Why there are no samples, if so."""
+        self.doubtful: list[Sample] = []
+        """Those on which the source is far from its own reference: a result must not be far from the source there."""
         self.endless = False
         """Whether the source takes too long."""
         if skipped:
@@ -67,6 +69,7 @@ class Reference:
             for feeds in source.tried():
                 self._sample(feeds)
         if not thorough and (decisive := [sample for sample in self.samples if sample.decides]):
+            self.doubtful = [sample for sample in self.samples if not sample.decides]
             self.samples = decisive
         source.release()
 
@@ -81,6 +84,11 @@ class Reference:
                 self._nudge(verification, sample)
             if not verification.equal:
                 break
+        for sample in self.doubtful if verification.equal else ():
+            aside = Verification()
+            self._measure(aside, sample, result)
+            for output, other in zip(verification.outputs, aside.outputs, strict=True):
+                output.reason = output.reason or other.reason
         return verification
 
     def judge(self, sample: Sample, result: Runs) -> Verification:

@@ -208,3 +208,27 @@ def test_an_output_that_the_source_itself_does_not_repeat_is_undecided(model):
     assert not verification.checked
     assert verification.equal
     assert not verified(source, wrong).equal
+
+
+@pytest.mark.parametrize(("second", "equal"), [("Relu(x)", True), ("Neg(x)", False)])
+def test_a_result_far_from_the_source_is_wrong_though_the_reference_is_not_the_sources(model, monkeypatch, second, equal):
+    """As where an operator does not mean what it was lifted as: source and result agree with the reference or not for that."""
+    monkeypatch.setattr(OnnxDocument, "run_reference", lambda document, feeds: [-3 * feeds["x"].astype(np.float64)])
+    verification = verified(model("y = Relu(x)"), model(f"y = {second}"))
+    assert not verification.checked
+    assert verification.equal == equal
+    if not equal:
+        assert "away from the source, which rounding moves by" in verification.summary()
+
+
+def test_nor_is_it_let_pass_on_an_input_that_others_leave_out(model, monkeypatch):
+    def reference(document, feeds):
+        return [np.maximum(feeds["x"], 0.0) * (1.0 if feeds["x"].shape[2] > 9 else -3.0)]  # wrong of the tiny image
+
+    monkeypatch.setattr(OnnxDocument, "run_reference", reference)
+    source = model("y = Relu(x)")
+    large = "s = Shape(x) h = Gather(s, [2]) b = Greater(h, [9]) k = Cast<to=1>(b) r = Relu(x) y = Mul(r, k)"
+    assert verified(source, source).checked
+    assert verified(source, source).equal
+    assert verified(source, source).probes == ["2x4x45x67"]
+    assert not verified(source, model(large)).equal
