@@ -63,6 +63,7 @@ from repcompiler.passes.replace_batch_norm import replace_batch_norm
 from repcompiler.passes.select_to_conv import select_to_conv
 from repcompiler.passes.softmax_of_two_to_sigmoid import softmax_of_two_to_sigmoid
 from repcompiler.passes.space_to_depth_to_conv import space_to_depth_to_conv
+from repcompiler.passes.squeeze_conv import squeeze_conv
 from repcompiler.passes.unflatten_channel_conv import unflatten_channel_conv
 from repcompiler.passes.unflatten_linear import unflatten_linear
 from repcompiler.passes.unflatten_pointwise_conv import unflatten_pointwise_conv
@@ -86,6 +87,7 @@ PASSES: tuple[Pass, ...] = (
     unflatten_pointwise_conv,
     unflatten_linear,
     unflatten_channel_conv,
+    squeeze_conv,
     fold_batch_norm,
     merge_scales,
     fold_batch_norm_before_conv,

@@ -33,6 +33,7 @@ from repcompiler.ops import (
     Op,
     Pad,
     PadChannels,
+    Reshape,
     Resize,
     Scale,
     Select,
@@ -125,6 +126,9 @@ class _Pixels:
         return self.demands[value]
 
     def _of_reader(self, node: Node, value: Value, horizon: int) -> int:
+        if isinstance(node.op, Reshape) and horizon:
+            axis = node.op.kept_axes(value.shape or ()).get(self.axis + 2, 0)
+            return _Pixels(axis - 2)._demand(node.output, horizon - 1) if axis > 1 else 0
         if not isinstance(node.op, KNOWN) or (value is not node.inputs[0] and not isinstance(node.op, ALIKE)):
             return 0
         return needed(node.op, self.axis, self._demand(node.output, horizon - 1) if horizon else 0)

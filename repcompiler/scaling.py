@@ -144,6 +144,9 @@ def reshape_scale(scale: Scale, axis: int, op: Reshape, shape: Shape | None, bac
     stays = op.tail > 0 or (shape or ())[-1:] == op.target[-1:]
     if shape and stays and axis == ends[not back]:  # of tokens the last axis stays
         return replace(scale, axis=ends[back])
+    before = [*zip(op.target, shape or (), strict=False)][: axis + 1]
+    if 0 <= axis < len(before) and all(size in (0, extent) for size, extent in before):
+        return scale  # the axes up to this one stay
     result = None if shape is None else op.resolve(shape)
     if shape is None or result is None or axis < 1:
         refuse("the reshape moves an axis whose extent is not known")

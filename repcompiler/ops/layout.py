@@ -141,6 +141,19 @@ class Reshape(Op):
             return None
         return (shape[0], *(total // explicit if size == -1 else size for size in numbers))
 
+    def kept_axes(self, shape: Shape) -> dict[int, int]:
+        """Where each axis of `shape` is in the result, if axes of one number are all that comes and goes; else nothing.
+
+        An axis that is inferred is the one left over: all others keep their extents, and so does it.
+        """
+        here = [axis for axis, size in enumerate(shape) if size != 1]
+        there = [axis for axis, size in enumerate(self.target) if size != 1]
+        if self.tail or len(here) != len(there):
+            return {}
+        pairs = dict(zip(here, there, strict=True))
+        same = (self.target[b] in (-1, shape[a]) or (self.target[b] == 0 and a == b) for a, b in pairs.items())
+        return pairs if all(same) else {}
+
 
 def steps(shape: Shape) -> dict[int, tuple[int, int]]:
     """(numbers from one index to the next, extent) of each axis but the batch, row-major; 0 where that is not known."""

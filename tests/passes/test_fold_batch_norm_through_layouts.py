@@ -89,7 +89,7 @@ def test_image_made_of_a_vector_takes_the_scale_of_its_channels_into_the_linear(
 
 
 def test_reshape_of_unknown_extents_is_refused(rng):
-    graph = build(lambda x: random_scale(rng, 6)(Reshape((0, 6, -1))(random_conv(rng, 3, 6, 1)(x))), x=(None, 3, None, None))
+    graph = build(lambda x: random_scale(rng, 6, 2)(Reshape((0, -1, 6))(random_conv(rng, 3, 6, 1)(x))), x=(None, 3, None, None))
     log = check_pass(fold_batch_norm_through, graph)
     assert log.declined[0].reason == "the reshape moves an axis whose extent is not known"
 
@@ -128,3 +128,15 @@ def test_term_of_fewer_axes_is_not_taken_for_channels_where_extents_agree(rng):
     a, b = random_conv(rng, 4, 4, 1), random_linear(rng, 4, 4)
     graph = build(lambda x, z: random_batch_norm(rng, 4)(Sum((1, 1))(a(x), b(z))), x=(1, 4, 4, 4), z=(4, 4, 4))
     assert not check_pass(fold_batch_norm_through, graph).steps
+
+
+@pytest.mark.parametrize(
+    ("image", "squeeze"),
+    [((None, 4, 1, None), (0, 4, -1)), ((None, 4, None, 1), (0, 0, 0)), ((None, 4, None, None), (0, 4, -1, 1))],
+    ids=str,
+)
+def test_a_reshape_of_what_lies_behind_the_channels_lets_their_scale_through(rng, image, squeeze):
+    conv, norm = random_conv(rng, 4, 4, 1), random_batch_norm(rng, 4)
+    graph = build(lambda x: norm(Reshape(squeeze)(conv(x))), x=image)
+    check_pass(fold_batch_norm_through, graph)
+    assert [node.op.kind for node in graph.topological()] == ["Conv", "Reshape"]
