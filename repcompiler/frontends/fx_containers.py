@@ -14,6 +14,9 @@ from repcompiler.frontends.fx_calls import target_name
 COMPILED_FOR = "compiled for "
 """How assertions begin that say what the traced model takes: they are not settled, for they hold of the example alone."""
 
+OF_A_TYPE = f"{COMPILED_FOR}torch."
+"""How those begin that name a type, which is another one where the model is run in double precision."""
+
 
 class Containers:
     """Containers of proxies, made like those of the example: Python may ask for their type, their length and their keys."""

@@ -62,6 +62,9 @@ class Undecided(Exception):
 ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub, operator.truediv, operator.mod)
 COMPARISONS: tuple[Callable[..., Any], ...] = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 
+TYPES = ("dtype", "is_floating_point", "is_complex")
+"""Attributes, methods and functions that are said of the type of a tensor, or of a type."""
+
 
 def decide(term: Any, extents: Callable[[fx.Node], Extents | None]) -> Any:
     """The number, shape or truth value that a term has at every size; an extent that is not known stands for itself.

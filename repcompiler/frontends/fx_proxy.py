@@ -105,7 +105,8 @@ for _function in IN_PLACE_OPERATORS:
 
 @contextmanager
 def answering(module: nn.Module) -> Iterator[None]:
-    """Let `isinstance`, `range`, `max` and `min` take proxies for what they stand for, in the code of a model's own.
+    """Let `isinstance`, `range`, `max` and `min` take proxies for what they stand for, in the code of a model's own.  So do
+    functions of torch that make tensors, and its limits of types.
 
     That is the methods of its classes, and the functions that these call by name.  What C asks of proxies must see them: torch
     would take one that says it is a tensor for memory.
@@ -122,20 +123,31 @@ def answering(module: nn.Module) -> Iterator[None]:
     patched = [(scope, name) for scope in scopes.values() for name in ANSWERED if name not in scope]
     for scope, name in patched:
         scope[name] = ANSWERED[name]
-    factories = {name: getattr(torch, name) for name in FACTORIES}
-    for name, factory in factories.items():
-        setattr(torch, name, _made_when_run(factory))
+    of_torch = {name: getattr(torch, name) for name in (*FACTORIES, *LIMITS)}
+    for name, function in of_torch.items():
+        setattr(torch, name, (_made_when_run if name in FACTORIES else _of_known_type)(function))
     try:
         yield
     finally:
-        for name, factory in factories.items():
-            setattr(torch, name, factory)
+        for name, function in of_torch.items():
+            setattr(torch, name, function)
         for scope, name in patched:
             del scope[name]
 
 
 FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
 """Functions of torch that take extents, and a device or a type, and no tensor."""
+
+LIMITS = ("finfo", "iinfo")
+"""What torch tells of a type: torch.finfo(x.dtype).max."""
+
+
+def _of_known_type(limits: Callable[..., Any]) -> Callable[..., Any]:
+    def of(*args: Any, **kwargs: Any) -> Any:
+        known = pytree.tree_map(lambda arg: arg._answer() if isinstance(arg, RegionProxy) else arg, (args, kwargs))
+        return limits(*known[0], **known[1])
+
+    return of
 
 
 def _made_when_run(factory: Callable[..., Any]) -> Callable[..., Any]:

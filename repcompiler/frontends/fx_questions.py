@@ -1,10 +1,11 @@
 """What the Python of a forward asks while it is traced, where the answer is the same at every size.
 
     if x.dim() == 3: ...        if x.shape[1] != self.channels: ...        for extent in x.shape[2:]: ...
+    if x.dtype == torch.float16: ...        torch.finfo(x.dtype).eps
 
-Two inputs that the model takes decide: the example, and a larger one (`fx_shapes`).  An answer follows from ranks, and from
-extents that are the same in both.  What depends on the batch, on the size of the image, on types of numbers or on numbers in
-tensors is not answered.  An answer holds for inputs of the ranks, and if it needed them the channels, of the example: those are
+Two inputs that the model takes decide: the example, and a larger one (`fx_shapes`).  An answer follows from ranks, from types,
+and from extents that are the same in both.  What depends on the batch, on the size of the image or on numbers in tensors is
+not answered.  An answer holds for inputs of the ranks, and if it needed them the channels or types, of the example: those are
 asserted, for another input might be answered otherwise.
 """
 
@@ -25,7 +26,8 @@ from torch.utils import _pytree as pytree
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_calls import behind
 from repcompiler.frontends.fx_containers import COMPILED_FOR
-from repcompiler.frontends.fx_layout import Undecided, decide
+from repcompiler.frontends.fx_layout import COMPARISONS, TYPES, Undecided, decide
+from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_proxy import Unanswered
 from repcompiler.frontends.fx_run import Executor, cloned
 from repcompiler.frontends.fx_shapes import larger
@@ -39,6 +41,7 @@ class Questions(Unanswered):
         self.model, self.given = model, given
         self.ranks: set[fx.Node] = set()
         self.extents: set[fx.Node] = set()
+        self.types: set[fx.Node] = set()
 
     @cached_property
     def runs(self) -> list[_Run]:
@@ -79,11 +82,28 @@ class Questions(Unanswered):
         try:
             result = decide(node, extents)
         except Undecided:
-            return super().answer(node)
+            return self._of_types(node)
         self.ranks |= asked
         if not _asks_for_ranks(node):
             self.extents |= asked
         return result
+
+    def _of_types(self, node: fx.Node) -> Any:
+        """The same of a term that is said of types alone."""
+        asked: set[fx.Node] = set()
+        pending = [node]
+        for term in pending:
+            if target_name(term.target) in TYPES or (term.target is getattr and term.args[1] in TYPES):
+                asked.update(term.all_input_nodes)
+            elif term.target in COMPARISONS or term.target is getattr:
+                pending += term.all_input_nodes
+            else:
+                super().answer(node)
+        answers = [self._value(run, node) for run in self.runs]
+        if None in answers or len({*answers}) != 1:
+            super().answer(node)
+        self.types |= asked
+        return answers[0]
 
     def length(self, node: fx.Node) -> int:
         extents, result = {*self.extents}, super().length(node)
@@ -97,12 +117,17 @@ class Questions(Unanswered):
         return super().kind(node) if value is None else torch.Tensor if isinstance(value, torch.Tensor) else type(value)
 
     def guard(self, graph: fx.Graph, inputs: Iterable[fx.Node]) -> None:
-        reached, counted = behind(self.ranks), behind(self.extents)
+        reached, counted, typed = map(behind, (self.ranks, self.extents, self.types))
         first = next(node for node in graph.nodes if node.op != "placeholder")
         for node in (*(node for node in graph.nodes if node.op == "placeholder"), *inputs):
-            if node not in reached or (shapes := self._shapes(node)) is None:
+            if node not in reached | typed or (shapes := self._shapes(node)) is None:
                 continue
             with graph.inserting_before(first if node.op == "placeholder" else node.next):
+                if node in typed:
+                    dtype = self._value(self.runs[0], node).dtype
+                    _assert(graph, graph.call_function(getattr, (node, "dtype")), dtype, f"{dtype} in '{node.name}'")
+                if node not in reached:
+                    continue
                 _assert(graph, graph.call_method("dim", (node,)), len(shapes[0]), f"'{node.name}' of {len(shapes[0])} axes")
                 for axis, sizes in enumerate(zip(*shapes, strict=True)) if node in counted else ():
                     if len({*sizes}) == 1:
@@ -170,5 +195,5 @@ def _asks_for_ranks(node: fx.Node) -> bool:
     return True
 
 
-def _assert(graph: fx.Graph, term: fx.Node, number: int, says: str) -> None:
-    graph.call_function(torch._assert, (graph.call_function(operator.eq, (term, number)), COMPILED_FOR + says))
+def _assert(graph: fx.Graph, term: fx.Node, known: Any, says: str) -> None:
+    graph.call_function(torch._assert, (graph.call_function(operator.eq, (term, known)), COMPILED_FOR + says))

@@ -13,18 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from repcompiler.errors import ModelError
+from repcompiler.frontends.fx_inputs import first_taken, guess_inputs
 from repcompiler.frontends.fx_questions import Questions
+from repcompiler.frontends.fx_run import Values, cloned, outputs_of
 from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, copy_module, is_builtin, plain_data, regions, trace_region
 
 
 def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True) -> fx.GraphModule:
     """A model as a region that shares its parameters, with regions inside what cannot be traced if `inside`.
 
-    Parameters of its forward that have a default and no example keep that default.  Where the model's own forward cannot be
-    traced, the region calls it as its one leaf, named `model`.
+    Parameters of its forward that have a default and no example keep that default.  What the forward asks of its inputs is
+    answered from the example, or where there is none from a made-up one.  Where the model's own forward cannot be traced, the
+    region calls it as its one leaf, named `model`.
     Raises ModelError where nothing in it can be traced.
     """
     module = copy_module(model, model.parameters())
@@ -47,6 +51,8 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         region = trace_region(module, fixed, given, Questions(model, bound))
     except Untraceable as reason:
         region = _call_only(module, signature, given)
+        if not given and (made_up := _made_up(region, model)) is not None:
+            return trace_model(model, made_up, {}, inside)
         if inside and len(regions(_open_leaves(region, {}))) == 1:
             raise ModelError(
                 f"{type(module).__name__} cannot be traced by torch.fx ({reason}), nor can anything in it: keep Python control "
@@ -54,6 +60,18 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
             ) from reason
         return region
     return _open_leaves(region, {}) if inside else region
+
+
+def _made_up(region: fx.GraphModule, model: nn.Module) -> Values | None:
+    """Arguments that a model runs on, to answer what its forward asks; None where none are found."""
+    trial = copy_module(model, model.parameters())
+
+    def run(values: Values) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return outputs_of(trial(*cloned(values)))
+
+    taken = first_taken(region, guess_inputs(region), run)
+    return taken and taken[0]
 
 
 def _call_only(module: nn.Module, signature: inspect.Signature, given: Mapping[str, Any]) -> fx.GraphModule:

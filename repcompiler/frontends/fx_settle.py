@@ -13,9 +13,9 @@ from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
 from repcompiler.frontends.fx_containers import COMPILED_FOR
-from repcompiler.frontends.fx_layout import COMPARISONS, Undecided, decide
+from repcompiler.frontends.fx_layout import COMPARISONS, TYPES, Undecided, decide
 from repcompiler.frontends.fx_lift import lift
-from repcompiler.frontends.fx_memory import is_private_write, written_by
+from repcompiler.frontends.fx_memory import is_private_write, target_name, written_by
 from repcompiler.frontends.fx_run import SHAPE
 from repcompiler.frontends.fx_slices import FUNCTIONAL, settle_slices
 from repcompiler.frontends.fx_trace import forget_tracer, regions
@@ -40,7 +40,8 @@ def settle_assertions(region: fx.GraphModule, shapes: Mapping[fx.Node, Shape | N
         if node.target is torch._assert and not _says_what_is_taken(node) and _holds(node.args[0], shapes):
             region.graph.erase_node(node)
     for node in reversed(region.graph.nodes):
-        if not node.users and (node.target in (getattr, *COMPARISONS) or node.target in ("dim", "size")):
+        asks = node.target in (getattr, *COMPARISONS) or target_name(node.target) in ("dim", "size", *TYPES)
+        if not node.users and (asks or node.op == "get_attr"):
             region.graph.erase_node(node)
 
 

@@ -111,12 +111,60 @@ def test_inputs_for_which_it_may_be_answered_otherwise_are_refused(ask, other, e
         lambda m, x: x if len(x) == 2 else -x,
         lambda m, x: x if x.size(2) % 2 else -x,
         lambda m, x: x if x.mean() > 0 else -x,
-        lambda m, x: x if x.dtype == torch.float64 else -x,
         lambda m, x: sum(x[:, :, i : i + 1] for i in range(x.shape[2])) + x,
     ],
 )
 def test_what_depends_on_the_input_is_not_answered(ask, exactly, calls):
     assert calls(exactly(Asks(ask))[0]) == "Asks Conv2d Conv2d"
+
+
+OF_TYPES = {
+    "the type": lambda m, x: -x if x.dtype == torch.float16 else x,
+    "one of several types": lambda m, x: -x if x.dtype in (torch.float16, torch.bfloat16) else x,
+    "that of a weight": lambda m, x: x if x.dtype == m.wide[0].weight.dtype else x.to(m.wide[0].weight.dtype),
+    "whether it is a float": lambda m, x: x if torch.is_floating_point(x) else x.float() / 255,
+    "the same as a method": lambda m, x: x if x.is_floating_point() and not x.is_complex() else -x,
+    "the same of its type": lambda m, x: x if x.dtype.is_floating_point else -x,
+    "the type of a result": lambda m, x: -x if (x * 2).dtype == torch.float16 else x,
+    "limits of the type": lambda m, x: x * 2 if torch.finfo(x.dtype).bits == 16 else x,
+    "rank and type": lambda m, x: x if x.dim() == 4 and x.dtype != torch.float16 else -x,
+}
+
+
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize("name", OF_TYPES)
+def test_types_are_those_of_the_example_or_of_the_weights(name, example, exactly):
+    finfo = torch.finfo
+    model, _ = exactly(Asks(OF_TYPES[name]), example=example)
+    assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == 1
+    assert torch.finfo is finfo
+    with pytest.raises(AssertionError, match=r"compiled for torch\.float64 in 'x'"):
+        model.float()(torch.randn(2, 4, 9, 10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_a_type_answers_is_verified_in_double_precision_too(dtype, randomise):
+    def limited(m, x):
+        return x.clamp(-65504, 65504) if x.dtype == dtype else x.mean().expand_as(x)
+
+    report = repcompiler.Report()
+    model = randomise(Asks(limited)).to(dtype)
+    result = repcompiler.compile(model, report=report)
+    assert report.verification.checked
+    assert not report.reverted
+    assert sum(isinstance(part, nn.Conv2d) for part in result.modules()) == 1
+    x = torch.randn(2, 4, 9, 10).to(dtype)
+    torch.testing.assert_close(result(x), model(x), rtol=0.05, atol=0.1)
+
+
+def test_limits_of_a_type_are_numbers(exactly, calls):
+    model, _ = exactly(Asks(lambda m, x: x.clamp(min=-torch.finfo(x.dtype).max, max=torch.finfo((x + 1).dtype).eps)))
+    assert calls(model) == "eq _assert clamp Conv2d"
+
+
+@pytest.mark.parametrize("ask", [with_batch, grey])
+def test_without_an_example_a_made_up_input_answers(ask, plain):
+    assert plain(Asks(ask), example=False).split()[-1] == "Conv2d"
 
 
 def listed(m, x):
