@@ -43,7 +43,7 @@ class Context(Protocol):
     def shape(self, arg: Any) -> Shape | None:
         """As far as it is known."""
 
-    def extents(self, arg: fx.Node) -> Extents | None:
+    def extents(self, arg: fx.Node | Value) -> Extents | None:
         """The shape with a symbol for each extent that is not known; None where not even the rank is."""
 
     def state(self, sizes: Sequence[Any]) -> None:

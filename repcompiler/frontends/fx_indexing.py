@@ -24,19 +24,17 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
     if type(index) is int and not c.is_floating(tensor(x)):
         return _part(c, tensor(x), index)
     shape, index = c.shape(x), index if isinstance(index, tuple) else (index,)
+    index = index if shape is None else _spelt_out(index, len(shape))
     if [type(item) for item in index if item is not ALL and item != ALL] == [int]:
         axis = next(axis for axis, item in enumerate(index) if type(item) is int)
         return select(c, x, axis, index[axis])
     listed = _numbers(c, index[1]) if shape is not None and len(index) > 1 else None
-    if listed is not None and all(item is Ellipsis or item == ALL for item in (index[0], *index[2:])):
+    if listed is not None and all(item == ALL for item in (index[0], *index[2:])):
         return _listed(c, x, listed)
     if shape is not None and all(item is None or item == ALL for item in index) and None in index:
         return _new_axes(c, x, index)
     if shape is None or len(shape) < 3 or not c.is_floating(x):
         raise Unliftable
-    if Ellipsis in (item for item in index if not isinstance(item, fx.Node)):
-        at = index.index(Ellipsis)
-        index = (*index[:at], *(ALL,) * (len(shape) - len(index) + 1), *index[at + 1 :])
     slices = [*index, *(ALL,) * (len(shape) - len(index))]
     if len(slices) != len(shape) or not all(isinstance(item, slice) for item in slices) or slices[0] != ALL:
         raise Unliftable
@@ -47,6 +45,15 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
             raise Unliftable
         return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
     return _of_pixels(slices[2:]), (x,)
+
+
+def _spelt_out(index: Sequence[Any], rank: int) -> Sequence[Any]:
+    """An index with all axes that ... stands for."""
+    at = next((place for place, item in enumerate(index) if item is Ellipsis), None)
+    if at is None:
+        return index
+    said = sum(item is not None for item in index) - 1
+    return (*index[:at], *(ALL,) * (rank - said), *index[at + 1 :])
 
 
 def _numbers(c: Context, index: Any) -> list[Any] | None:

@@ -33,6 +33,7 @@ from repcompiler.ir import Expr, Graph, Node, Shape, Value
 from repcompiler.ops import (
     ACTIVATIONS,
     Array,
+    Concat,
     DepthToSpace,
     GlobalAvgPool,
     Identity,
@@ -145,7 +146,7 @@ class Lift:
             part.output.dtype = part.output.dtype or part.inputs[0].dtype
         taken = {*inputs, *(operand for part in parts for operand in part.inputs)}
         read = [found for operand in node.all_input_nodes if (found := self.values[operand]) not in taken]
-        knows = members or isinstance(op, Reshape) or (read and all(_is_stack(value) for value in read))
+        knows = members or isinstance(op, Reshape) or (read and all(_joins(value) for value in read))
         self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
         node.meta[MEMBERS] = members
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
@@ -285,8 +286,8 @@ class Lift:
         return not module.training and not any(map(self.memory.is_written, (*module.parameters(), *module.buffers())))
 
 
-def _is_stack(value: Value) -> bool:
-    return value.constant is None and value.producer is not None and isinstance(value.producer.op, Stack)
+def _joins(value: Value) -> bool:
+    return value.constant is None and value.producer is not None and isinstance(value.producer.op, (Concat, Stack))
 
 
 def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Sums and means of torch over an axis along which values lie side by side.
 
     torch.stack([a, b, ...], dim).sum(dim)      a + b + ...
+    torch.cat([a.unsqueeze(dim), b.unsqueeze(dim), ...], dim).sum(dim)      the same
 
 Values side by side have equal extents: nothing broadcasts.
 """
@@ -15,7 +16,7 @@ from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_gates import mean_of_pixels
 from repcompiler.frontends.fx_modules import Unliftable
 from repcompiler.ir import Expr, Value
-from repcompiler.ops import Op, Stack
+from repcompiler.ops import Concat, Op, Reshape, Stack
 
 
 def _sum(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None) -> Lifted:
@@ -32,14 +33,29 @@ def _mean(c: Context, x: Any, dim: Any = None, keepdim: Any = False, *, dtype: A
 
 def _stacked(c: Context, x: Any, dim: Any, keepdim: Any, dtype: Any) -> Sequence[Value]:
     """What lies side by side along the axis that a reduction is over; nothing where it is over another, or the axis stays."""
-    stack = c.value(tensor(x)).producer
-    if stack is None or not isinstance(stack.op, Stack) or not stack.op.new or keepdim is not False or dtype is not None:
+    stack, shape = c.value(tensor(x)).producer, c.shape(x)
+    if stack is None or shape is None or not isinstance(stack.op, (Stack, Concat)) or keepdim is not False or dtype is not None:
         return ()
-    axis, rank = stack.op.axis, 1 + len(stack.inputs[0].shape or ())
+    axis, rank = (stack.op.axis if isinstance(stack.op, Stack) else 1), len(shape)
     if dim not in (axis, axis - rank, [axis], [axis - rank], (axis,), (axis - rank,)):
         return ()
-    c.state(c.extents(stack.inputs[0].origin) or ())
-    return stack.inputs
+    new = isinstance(stack.op, Stack) and stack.op.new
+    values = stack.inputs if new else [value for part in stack.inputs if (value := _without(c, part, axis)) is not None]
+    if len(values) < len(stack.inputs):
+        return ()
+    c.state(c.extents(values[0]) or ())
+    return values
+
+
+def _without(c: Context, value: Value, axis: int) -> Value | None:
+    """What has been given this axis, if anything has: x.unsqueeze(axis)."""
+    made = value.producer
+    if made is None or not isinstance(made.op, Reshape) or made.inputs[0].origin is None:
+        return None
+    before, after = c.extents(made.inputs[0]), c.extents(value)
+    if before is None or after != (*before[:axis], 1, *before[axis:]):
+        return None
+    return made.inputs[0]
 
 
 def _of_nodes(op: Op, terms: Terms) -> Lifted:

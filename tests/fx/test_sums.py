@@ -39,6 +39,11 @@ SUMS = {
     "the input twice": lambda a, b, x: torch.stack([x, x]).sum(0) + a - b,
     "a stack of one": lambda a, b, x: torch.stack([a]).sum(0) + b + x,
     "its mean": lambda a, b, x: torch.stack([a]).mean(0) + b + x,
+    "new axes side by side": lambda a, b, x: torch.cat([a.unsqueeze(1), b.unsqueeze(1), x.unsqueeze(1)], 1).sum(1),
+    "before the batch": lambda a, b, x: torch.cat((a[None], b[None], x.unsqueeze(0)), dim=0).mean(dim=0),
+    "behind the image": lambda a, b, x: torch.mean(torch.cat([a[..., None], b.unsqueeze(-1), x.unsqueeze(4)], -1), -1),
+    "among the pixels": lambda a, b, x: torch.cat([a.unsqueeze(3), b[:, :, :, None], x.unsqueeze(-2)], 3).sum(-2),
+    "new axes by view": lambda *xs: torch.cat([x.view(x.size(0), 1, 4, x.size(2), x.size(3)) for x in xs], 1).sum(1),
     "stacks of stacks": lambda a, b, x: torch.stack([torch.stack([a, b]).mean(0), torch.stack([x, a], 1).sum(1)]).sum(0),
 }
 
@@ -125,6 +130,9 @@ LEFT = {
     "all axes": lambda *xs: torch.stack(xs).sum(),
     "all axes of a mean": lambda *xs: torch.stack(xs).mean(),
     "another type": lambda *xs: torch.stack(xs).sum(0, dtype=torch.float64),
+    "an axis they had": lambda a, b, x: torch.cat([a[:, :1], b[:, :1]], 1).sum(1),
+    "another new axis": lambda *xs: torch.cat([x.unsqueeze(1) for x in xs], 2).sum(2),
+    "a new axis that is not summed": lambda *xs: torch.cat([x.unsqueeze(1) for x in xs], 1).sum(2),
     "no stack": lambda a, b, x: torch.cat([a, b], 1).sum(1),
     "a constant": lambda a, b, x: torch.stack([torch.ones(2, 4, 12, 10), torch.ones(2, 4, 12, 10) * a]).sum(0),
     "integers": lambda *xs: torch.stack([x.long() for x in xs]).sum(0),
@@ -200,6 +208,22 @@ WRITES = {
     "a part of the stack": lambda s, a, b, x: s[0].zero_(),
     "a view of a branch": lambda s, a, b, x: a.view(-1).add_(1),
 }
+
+
+WRITES_BETWEEN = {
+    "a branch with a new axis": lambda a, b, x: (a.unsqueeze(1), b.mul_(2).unsqueeze(1), a.add_(1)),
+    "before it has one": lambda a, b, x: (a.mul_(3).unsqueeze(1), b.unsqueeze(1), x),
+    "through the new axis": lambda a, b, x: (a.unsqueeze(1).mul_(2), b.unsqueeze(1), a),
+}
+
+
+@pytest.mark.parametrize("name", WRITES_BETWEEN)
+def test_what_is_written_before_they_lie_side_by_side_counts(exactly, name):
+    def join(*xs):
+        one, other, more = WRITES_BETWEEN[name](*xs)
+        return torch.cat([one, other], 1).sum(1) + more
+
+    exactly(Joined(join))
 
 
 @pytest.mark.parametrize("name", WRITES)
