@@ -6,7 +6,7 @@ Exact as merge_parallel_branches is.  It pays where W2 adds little to W1: a smal
 Source: Ding et al., Diverse Branch Block, CVPR 2021, Transforms II and VI.
 """
 
-from repcompiler.algebra import add
+from repcompiler.addition import add
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Sum
 from repcompiler.pattern import linear

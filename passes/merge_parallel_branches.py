@@ -2,12 +2,13 @@
 
     (W1 * x + b1) + (W2 * x + b2)  =  (W1 + W2) * x + (b1 + b2)
 
-Kernels of any size, padding, dilation and groups are laid on one lattice at their true offsets (`algebra.add`).  Exact where
-the strides agree and so do the output sizes; each branch may itself be a chain, an identity, a batch norm or a pooling.
+Kernels of any size, padding, dilation and groups are laid on one lattice at their true offsets (`algebra.add`); one channel is
+added to all (`addition`).  Exact where the strides agree and so do the output sizes; each branch may itself be a chain, an
+identity, a batch norm or a pooling.
 Source: Ding et al., Diverse Branch Block, CVPR 2021, Transforms II and VI; ACNet, ICCV 2019; RepVGG, CVPR 2021.
 """
 
-from repcompiler.algebra import add
+from repcompiler.addition import add
 from repcompiler.ir import Expr, Value
 from repcompiler.ops import Conv, Sum
 from repcompiler.pattern import linear

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from repcompiler import algebra
+from repcompiler.addition import add
 from repcompiler.ir import Graph, Node, Value
 from repcompiler.ops import Concat, Conv, Frame, Identity, Linear, Op, PadChannels, Scale, Select, SpaceToDepth, Sum
 from repcompiler.refusal import refuse
@@ -179,7 +180,7 @@ def _join(join: Join, views: Mapping[type[Op], View], beside: Sequence[Region]) 
     signed = [conv if sign > 0 else algebra.negate(conv) for sign, conv in zip(join.op.signs, convs, strict=True)]
     total = signed[0]
     for conv in signed[1:]:
-        total = algebra.add(total, conv, size)
+        total = add(total, conv, size)
     return total
 
 

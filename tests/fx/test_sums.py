@@ -1,5 +1,7 @@
 """Sums and means of what torch.stack laid side by side."""
 
+import operator
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -244,3 +246,30 @@ def test_branches_of_different_precision_are_added_in_the_wider(same):
     block = Joined(lambda a, b, x: torch.stack([F.elu(a), x.double()]).sum(0)).eval()
     x = torch.randn(2, 4, 9, 7)
     same(block(x), repcompiler.compile(block, x)(x), 1e-6)
+
+
+class OneChannel(nn.Module):
+    """A picture without colours, or one map of attention, added to every channel."""
+
+    def __init__(self, inside, outside):
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(inside, 6, 3, padding=1), nn.Conv2d(inside, outside, 1)
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        y = self.norm(self.wide(x)) - self.narrow(x)
+        return y + x if x.shape[1] == 1 else y
+
+
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize(("inside", "outside"), [(1, 6), (1, 1), (4, 1)])
+def test_one_channel_is_added_to_every_channel(exactly, inside, outside, example):
+    model, _ = exactly(OneChannel(inside, outside), channels=inside, example=example)
+    assert [part.out_channels for part in model.modules() if isinstance(part, nn.Conv2d)] == [6]
+    assert not any(node.target in (operator.add, operator.sub) for node in model.graph.nodes)
+
+
+def test_so_it_is_in_an_exported_file(tmp_path, randomise):
+    onnx = pytest.importorskip("onnx")
+    repcompiler.export(randomise(OneChannel(1, 1)), tmp_path / "plain.onnx", torch.randn(2, 1, 9, 7))
+    assert [node.op_type for node in onnx.load(tmp_path / "plain.onnx").graph.node] == ["Conv"]

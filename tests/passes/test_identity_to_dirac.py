@@ -66,11 +66,17 @@ def test_subsampled_branch_merges_with_a_conv_of_its_stride(rng):
     assert log.declined[0].reason == "the branches have strides (2, 2) and (2, 1)"
 
 
-def test_residual_that_changes_the_channel_count_by_broadcasting_is_refused(rng):
-    graph = build(lambda x: Sum((1, 1))(random_conv(rng, 1, 4, 3, padding=1)(x), x), x=(None, 1, None, None))
-    log = check_pass(PASSES, graph)
-    assert not log.steps
-    assert log.declined[0].reason == "the branches have different channel counts"
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1)])
+def test_an_image_of_one_channel_is_added_to_every_channel(rng, signs):
+    graph = build(lambda x: Sum(signs)(random_conv(rng, 1, 4, 3, padding=1)(x), x), x=(None, 1, None, None))
+    assert len(check_pass(PASSES, graph).steps) == 1
+    assert [node.op.out_channels for node in graph.nodes] == [4]
+
+
+def test_a_residual_of_several_channels_beside_one_is_as_many_identities(rng):
+    graph = build(lambda x: Sum((1, 1))(random_conv(rng, 4, 1, 3, padding=1)(x), x), x=(None, 4, None, None))
+    assert len(check_pass(PASSES, graph).steps) == 1
+    assert [node.op.out_channels for node in graph.nodes] == [4]
 
 
 def test_without_this_pass_a_residual_is_left_with_the_reason(rng):
