@@ -56,6 +56,7 @@ from repcompiler.passes.pad_channels_to_conv import pad_channels_to_conv
 from repcompiler.passes.pad_to_conv import pad_to_conv
 from repcompiler.passes.recognise_channel_shuffle import recognise_channel_shuffle
 from repcompiler.passes.recognise_pointwise_conv import recognise_pointwise_conv
+from repcompiler.passes.recognise_prelu import recognise_prelu
 from repcompiler.passes.recognise_space_to_depth import recognise_space_to_depth
 from repcompiler.passes.recover_structure import recover_structure
 from repcompiler.passes.remove_residual import remove_residual
@@ -83,6 +84,7 @@ PASSES: tuple[Pass, ...] = (
     fold_extents,
     recognise_channel_shuffle,
     recognise_space_to_depth,
+    recognise_prelu,
     recognise_pointwise_conv,
     unflatten_pointwise_conv,
     unflatten_linear,

@@ -22,6 +22,7 @@ import numpy as np
 from repcompiler.algebra import known_zero
 from repcompiler.ir import Expr, Node, Shape, Value
 from repcompiler.ops import (
+    ACTIVATIONS,
     AvgPool,
     BatchNorm,
     ClipChannels,
@@ -201,7 +202,8 @@ class Objective:
         """(cost, operations) of a node."""
         shapes = [size_of(value) for value in node.inputs]
         shape = node.output.typical or _size_after(node.op, shapes, node.output.shape)
-        count = launches(node.op, shape) + (0 if self.shuns_extents(shape) else len(node.implied))
+        stays = self.shuns_extents(shape) and not isinstance(node.op, ACTIVATIONS)  # what these imply is no shape
+        count = launches(node.op, shape) + (0 if stays else len(node.implied))
         return 0.0 if self.name == "params" and _stores_nothing(node) else self.of_op(node.op, shapes, shape), count
 
     def shuns_extents(self, shape: Shape | None) -> bool:

@@ -12,7 +12,7 @@ makes must be right for every function that keeps this law, and a linear one amo
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,10 @@ def sum_length(op: Op) -> int:
 
 def stand_ins(op: Op) -> tuple[Op, ...]:
     """Linear functions that keep a law of an operation which is not affine; none where we know no such law."""
-    if isinstance(op, (Clip, Relu)):
-        return (Identity(), Scale(np.full(1, 0.5), np.zeros(1))) if isinstance(op, Relu) else (Identity(),)
+    if isinstance(op, Relu) or op in (Clip(0.0, inf), Clip(-inf, 0.0)):
+        return Identity(), Scale(np.full(1, 0.5), np.zeros(1))
+    if isinstance(op, Clip):
+        return (Identity(),)
     if isinstance(op, ClipChannels):
         return (Identity(),)
     if isinstance(op, PRelu):

@@ -15,7 +15,9 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
+from repcompiler.frontends.fx_memory import is_known, target_name
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
+from repcompiler.frontends.slopes import chosen, extreme
 from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
 LINEAR = ("linear", "bilinear", "trilinear")
@@ -156,6 +158,42 @@ def _prelu(c: Context, x: Any, weight: Any) -> Lifted:
     return PRelu(slope.reshape(-1)), (tensor(x),)
 
 
+def _where(c: Context, condition: Any, x: Any, other: Any) -> Lifted:
+    """By the sign of one of them, of which the other is a multiple."""
+    if not isinstance(condition, fx.Node) or not is_known(condition) or len(condition.args) != 2 or condition.kwargs:
+        raise Unliftable
+    compared, zero = tensor(condition.args[0]), condition.args[1]
+    if compared not in (x, other) or not _is_zero(c, zero) or not c.is_settled(condition) or not c.is_floating(compared):
+        raise Unliftable
+    op = chosen(target_name(condition.target), *map(c.value, (compared, tensor(x), tensor(other))))
+    if op is None:
+        raise Unliftable
+    return op, (compared,)
+
+
+def _where_of(c: Context, x: Any, condition: Any, other: Any) -> Lifted:
+    return _where(c, condition, x, other)
+
+
+def _is_zero(c: Context, arg: Any) -> bool:
+    number = c.constant(arg)
+    return number is not None and number.size == 1 and number.item() == 0 and number.ndim <= 1
+
+
+def _extreme(larger: bool) -> Entry:
+    """Of a value and a multiple of it."""
+
+    def lift(c: Context, x: Any, other: Any) -> Lifted:
+        if not c.is_floating(x) or not c.is_floating(other):
+            raise Unliftable
+        found = extreme(larger, c.value(x), c.value(other))
+        if found is None:
+            raise Unliftable
+        return found[0], (x if c.value(x) is found[1] else other,)
+
+    return lift
+
+
 def _pixel_unshuffle(c: Context, x: Any, downscale_factor: Any) -> Lifted:
     return _blocks(SpaceToDepth, downscale_factor), (_image(c, x, 4),)
 
@@ -209,11 +247,15 @@ ACTIVATIONS: Mapping[str, Entry] = {
     **dict.fromkeys(("clamp_min", "clamp_min_"), _clamp_min),
     **dict.fromkeys(("clamp_max", "clamp_max_"), _clamp_max),
     "prelu": _prelu,
+    **dict.fromkeys(("max", "maximum"), _extreme(larger=True)),
+    **dict.fromkeys(("min", "minimum"), _extreme(larger=False)),
     **dict.fromkeys(("tanh", "tanh_"), _odd("tanh")),
     **dict.fromkeys(("erf", "erf_"), _odd("erf")),
     **dict.fromkeys(("pow", "pow_"), power),
 }
 """Methods by name, which are functions of torch and of aten too."""
+
+METHODS: Mapping[str, Entry] = {**ACTIVATIONS, "where": _where_of}
 
 ATEN: Mapping[str, Entry] = {
     **ACTIVATIONS,
@@ -224,6 +266,7 @@ ATEN: Mapping[str, Entry] = {
     **dict.fromkeys(("hardsigmoid", "hardsigmoid_"), _hardsigmoid),
     **dict.fromkeys(("hardswish", "hardswish_"), _hardswish),
     "gelu": _gaussian,
+    "where": _where,
     "pixel_unshuffle": _pixel_unshuffle,
     "pixel_shuffle": _pixel_shuffle,
     **{f"upsample_nearest{axes}d": _upsample_nearest for axes in (1, 2, 3)},
@@ -235,6 +278,7 @@ ATEN: Mapping[str, Entry] = {
 FUNCTIONS: Mapping[Any, Entry] = {
     **{getattr(torch, name): entry for name, entry in ACTIVATIONS.items() if hasattr(torch, name)},
     **{getattr(F, name): entry for name, entry in ATEN.items() if hasattr(F, name) and "upsample" not in name},
+    torch.where: _where,
     torch.pixel_unshuffle: _pixel_unshuffle,
     torch.pixel_shuffle: _pixel_shuffle,
     F.interpolate: _interpolate,

@@ -52,6 +52,9 @@ class Context(Protocol):
     def is_floating(self, arg: Any) -> bool:
         """Whether it is certainly a floating-point tensor."""
 
+    def is_settled(self, arg: fx.Node) -> bool:
+        """Whether no memory that it reads or makes is written to later."""
+
     def dtype(self, arg: fx.Node) -> str:
         """The name of its type; empty where that is not known."""
 

@@ -184,7 +184,7 @@ METHODS: Mapping[str, Entry] = {
     **CASTS,
     **SUMS,
     **CHOICES,
-    **fx_activations.ACTIVATIONS,
+    **fx_activations.METHODS,
     **fx_gates.GATES,
 }
 """Methods by name."""

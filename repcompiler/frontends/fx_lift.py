@@ -40,6 +40,7 @@ from repcompiler.ops import (
     MaxPool,
     Op,
     Opaque,
+    PRelu,
     Reshape,
     Resize,
     Softmax,
@@ -146,7 +147,7 @@ class Lift:
             part.output.dtype = part.output.dtype or part.inputs[0].dtype
         taken = {*inputs, *(operand for part in parts for operand in part.inputs)}
         read = [found for operand in node.all_input_nodes if (found := self.values[operand]) not in taken]
-        knows = members or isinstance(op, Reshape) or (read and all(_joins(value) for value in read))
+        knows = members or isinstance(op, Reshape) or (read and all(_is_known(op, value) for value in read))
         self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
         node.meta[MEMBERS] = members
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
@@ -179,20 +180,18 @@ class Lift:
         read = dict.fromkeys(self.values[arg] for write in framed.writes for arg in write.all_input_nodes if arg is not node)
         self.graph.add(op, [self.values[framed.map]], [self.values[node]], read, node)
 
-    def _op(self, node: fx.Node) -> tuple[Op, list[Operand]]:
+    def _op(self, node: fx.Node) -> tuple[Op, Sequence[Operand]]:
         """What the algebra knows a node as, and the operands it is applied to."""
         self.node = node
         if node.op != "call_module":
-            op, operands = call_op(self, node.target, node.args, node.kwargs)
-            return op, list(operands)
+            return call_op(self, node.target, node.args, node.kwargs)
         module = self.modules[str(node.target)]
         x = node.args[0] if node.args else node.kwargs.get("input")
         if len(node.args) + len(node.kwargs) != 1 or not isinstance(x, fx.Node):
             raise Unliftable
         if torch_type(module) in CALLS and not has_hooks(module) and "forward" not in vars(module):
             function, *rest = CALLS[torch_type(module)](module)
-            op, operands = call_op(self, function, (x, *rest), {})
-            return op, list(operands)
+            return call_op(self, function, (x, *rest), {})
         if self.memory.written and any(map(self.memory.is_written, (*module.parameters(), *module.buffers()))):
             raise Unliftable
         operand = self.values[x]
@@ -240,6 +239,9 @@ class Lift:
     def is_floating(self, arg: Any) -> bool:
         return isinstance(arg, fx.Node) and "float" in self.values[arg].dtype
 
+    def is_settled(self, arg: fx.Node) -> bool:
+        return arg not in self.memory.fenced
+
     def dtype(self, arg: fx.Node) -> str:
         return self.values[arg].dtype
 
@@ -286,8 +288,10 @@ class Lift:
         return not module.training and not any(map(self.memory.is_written, (*module.parameters(), *module.buffers())))
 
 
-def _joins(value: Value) -> bool:
-    return value.constant is None and value.producer is not None and isinstance(value.producer.op, (Concat, Stack))
+def _is_known(op: Op, read: Value) -> bool:
+    """Whether an operation knows what is computed: from values side by side, or from the multiple of its operand."""
+    joins = isinstance(read.producer and read.producer.op, (Concat, Stack))
+    return read.constant is None and (joins or isinstance(op, PRelu))
 
 
 def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:

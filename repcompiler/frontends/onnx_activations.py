@@ -13,6 +13,8 @@ import onnx_ir
 
 from repcompiler.frontends.onnx_channels import per_channel
 from repcompiler.frontends.onnx_lift import Lift, Lifted, Operator, array_of, attribute
+from repcompiler.frontends.onnx_opaque import STANDARD
+from repcompiler.frontends.slopes import chosen, extreme
 from repcompiler.ir import Value
 from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth
 
@@ -50,6 +52,18 @@ def prelu(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     return Lifted(PRelu(slope[0]), (x,), lift.parameters(node)) if slope is not None and slope[1] == 1 else None
 
 
+def where(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
+    """By the sign of one of two values, of which the other is a multiple."""
+    test = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if test is None or test.domain not in STANDARD or len(test.inputs) != 2:
+        return None
+    x, zero = lift.data(test), lift.data(test, 1)
+    if zero.constant is None or x.constant is not None or zero.shape not in ((), (1,)) or array_of(zero).item() != 0:
+        return None
+    op = chosen(test.op_type.lower(), x, lift.data(node, 1), lift.data(node, 2))
+    return Lifted(op, (x,)) if op is not None and x.rank else None
+
+
 def clip(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
     """Between constant bounds: attributes up to opset 10, inputs from there."""
     bounds = []
@@ -62,8 +76,11 @@ def clip(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def bound(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """Min or Max of data and one constant number: a clip from one side."""
+    """Min or Max of data and one constant number: a clip from one side; or of data and a multiple of it."""
     values = [lift.data(node, index) for index in range(len(node.inputs))]
+    leaky = extreme(node.op_type == "Max", *values) if len(values) == 2 else None
+    if leaky is not None:
+        return Lifted(leaky[0], leaky[1:])
     data = [value for value in values if value.constant is None]
     limits = [value for value in values if value.constant is not None]
     if len(data) != 1 or any(array_of(limit).size != 1 for limit in limits) or not _as_is(data[0], limits):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import onnx_ir
 
+from repcompiler.frontends import onnx_activations as activations
 from repcompiler.frontends.onnx_lift import FLOATS, Lift, Lifted, array_of, attribute
 from repcompiler.frontends.onnx_sources import axis_of
 from repcompiler.ir import Dim, Value
@@ -92,9 +93,11 @@ def take(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
 
 
 def where(lift: Lift, node: onnx_ir.Node) -> Lifted | None:
-    """One of two values, by a constant that chooses the same everywhere, of extents that neither it nor the other enlarges."""
+    """An activation; or one of two values, by a constant that chooses the same everywhere, and that neither enlarges."""
     condition, *values = (lift.data(node, place) for place in range(3))
-    if condition.constant is None or any(value.dtype not in FLOATS for value in values):
+    if condition.constant is None:
+        return activations.where(lift, node)
+    if any(value.dtype not in FLOATS for value in values):
         return None
     chosen, other = values if (array := array_of(condition)).all() else values[::-1]
     if chosen.constant is not None or array.any() != array.all() or not array.size:
