@@ -19,8 +19,8 @@ from repcompiler.cost import macs
 from repcompiler.document import Feeds, InputSpec, NDArray, Statistics
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_inputs import first_taken, guess_inputs
-from repcompiler.frontends.fx_lift import lift, operator_name
-from repcompiler.frontends.fx_opaque import attributes_of
+from repcompiler.frontends.fx_lift import lift
+from repcompiler.frontends.fx_opaque import attributes_of, operator_name
 from repcompiler.frontends.fx_regions import trace_model
 from repcompiler.frontends.fx_rounding import OtherRounding, agree
 from repcompiler.frontends.fx_run import (

@@ -20,14 +20,16 @@ from repcompiler.frontends import fx_activations, fx_gates, fx_layout, fx_memory
 from repcompiler.frontends.expressions import build
 from repcompiler.frontends.fx_arithmetic import Extent, Extents, Operand
 from repcompiler.frontends.fx_calls import target_name
+from repcompiler.frontends.fx_filled import called
 from repcompiler.frontends.fx_frames import framed_op, frames
 from repcompiler.frontends.fx_functions import call_op
 from repcompiler.frontends.fx_layout import ELEMENTWISE, follow
 from repcompiler.frontends.fx_memory import attribute, has_effect, written_by
 from repcompiler.frontends.fx_modules import MODULES, Readers, Unliftable, floating, module_op
+from repcompiler.frontends.fx_opaque import operator_name
 from repcompiler.frontends.fx_run import SHAPE, TYPICAL, to_numpy
 from repcompiler.frontends.fx_samples import MEMBERS, Members, samples_as_groups
-from repcompiler.frontends.fx_trace import Deterministic, has_hooks, regions, torch_type
+from repcompiler.frontends.fx_trace import has_hooks, regions, torch_type
 from repcompiler.implied import set_aside
 from repcompiler.ir import Expr, Graph, Node, Shape, Value
 from repcompiler.ops import (
@@ -124,14 +126,15 @@ class Lift:
                 value.constant = partial(self._array, node)
 
     def _call(self, node: fx.Node, value: Value) -> None:
-        effect = has_effect(node, self.modules)
+        effect = node not in self.memory.filled.writes and has_effect(node, self.modules)
         operands: Sequence[Operand] = node.all_input_nodes
         op: Op | None = None
         members: Members = ()
         reason = ""
         if node in self.memory.fenced:
             reason = "memory that it reads or makes is written to later"
-        elif not effect and operands and self._is_fixed(node) and all(self.values[n].constant for n in node.all_input_nodes):
+            value.constant = partial(refuse, reason) if operands and node in self.memory.filled.program else None
+        elif not effect and operands and self._is_fixed(node) and all(map(self._is_constant, node.all_input_nodes)):
             value.constant = partial(self._array, node)
         else:
             try:
@@ -148,7 +151,8 @@ class Lift:
         taken = {*inputs, *(operand for part in parts for operand in part.inputs)}
         read = [found for operand in node.all_input_nodes if (found := self.values[operand]) not in taken]
         knows = members or isinstance(op, Reshape) or (read and all(_is_known(op, value) for value in read))
-        self.graph.add(op, inputs, [value], () if knows else read, node).parts = parts
+        read = [*(() if knows else read), *(self.values[write] for write in self.memory.filled.before.get(node, ()))]
+        self.graph.add(op, inputs, [value], read, node).parts = parts
         node.meta[MEMBERS] = members
         if inputs and (not isinstance(op, Opaque) or op.label.lower() in ELEMENTWISE):
             shapes = [operand.shape for operand in inputs]
@@ -206,7 +210,7 @@ class Lift:
 
     def constant(self, arg: Any, double: bool = False) -> Array | None:
         if isinstance(arg, fx.Node):
-            if self.values[arg].constant is None:
+            if not self._is_constant(arg):
                 return None
             try:
                 arg = self._compute(arg, double)
@@ -254,6 +258,8 @@ class Lift:
 
     def _compute(self, node: fx.Node, double: bool = False) -> Any:
         """What such a node evaluates to, in eager torch and in the model's own precision, or in double."""
+        if node in self.memory.filled.program and (node, double) not in self.computed:
+            self.computed |= {(each, double): found for each, found in self.memory.filled.run(self.region, double).items()}
         if (node, double) not in self.computed:
             value = attribute(self.region, node) if node.op == "get_attr" else self._evaluate(node, double)
             widen = double and node.op == "get_attr" and value.is_floating_point()
@@ -272,13 +278,10 @@ class Lift:
         target: Any = self.modules[str(node.target)] if node.op == "call_module" else node.target
         if double and node.op == "call_module":
             refuse("it has weights of its own in another precision")
-        if isinstance(target, str):
-            target, args = getattr(args[0], target), args[1:]
-        try:
-            with torch.no_grad(), Deterministic():
-                return target(*args, **kwargs)
-        except TypeError as error:
-            refuse(str(error))
+        return called(target, args, kwargs)
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        return self.values[node].constant is not None or node in self.memory.filled.members
 
     def _is_fixed(self, node: fx.Node) -> bool:
         """Whether nothing but the operands decides on the result, and what no run changes."""
@@ -292,10 +295,3 @@ def _is_known(op: Op, read: Value) -> bool:
     """Whether an operation knows what is computed: from values side by side, or from the multiple of its operand."""
     joins = isinstance(read.producer and read.producer.op, (Concat, Stack))
     return read.constant is None and (joins or isinstance(op, PRelu))
-
-
-def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:
-    """The name of the module's class, the function or the method."""
-    if node.op == "call_module":
-        return type(modules[str(node.target)]).__name__
-    return target_name(node.target) or "function"

@@ -9,6 +9,7 @@ operations, whatever is unknown).  Then, for a write into a value:
   * Otherwise all that defines or reads a value of that class up to the write is *fenced*: an opaque operation that stays where
     it is.  What reads the memory after the last write into it is free, because rewriting never makes a read earlier.
   * A parameter or buffer that is written anywhere is no constant.
+  * Memory that is filled from parameters alone before anything else reads it is one (`fx_filled`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from torch import fx, nn
 
 from repcompiler.frontends.fx_calls import first_operands, target_name, written_by_call
+from repcompiler.frontends.fx_filled import Filled, filled
 from repcompiler.frontends.fx_trace import has_hooks, is_builtin
 
 # fmt: off
@@ -72,6 +74,8 @@ class Memory:
     """Operations that must stay where and as they are."""
     written: frozenset[int]
     """Addresses of parameters and buffers that are written."""
+    filled: Filled
+    """Memory that holds a constant once it is written."""
 
     def is_written(self, tensor: torch.Tensor) -> bool:
         """Whether a parameter or buffer changes when the region runs."""
@@ -114,7 +118,9 @@ def analyse(region: fx.GraphModule, unseen: Container[fx.Node] = ()) -> Memory:
         for index, node in enumerate(order)
         if last and any(index <= last.get(of(value), -1) for value in (node, *node.all_input_nodes))
     }
-    return Memory(frozenset(fenced), frozenset(place for place, node in held.items() if of(node) in last))
+    parameters = frozenset(place for place, node in held.items() if of(node) in last)
+    writes = {node: written for node in order if last and (written := written_by(node, modules))}
+    return Memory(frozenset(fenced), parameters, filled(order, last, of, writes, is_known, unseen) if last else Filled())
 
 
 def written_by(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 from torch.fx.node import map_aggregate
 
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_run import to_numpy
 
 
@@ -22,3 +23,10 @@ def attributes_of(node: fx.Node) -> dict[str, Any]:
     kwargs: Any = map_aggregate(node.kwargs, lambda arg: "_" if isinstance(arg, fx.Node) else arg)
     written = [*map(str, args), *(f"{name}={value}" for name, value in kwargs.items())]
     return {"arguments": ", ".join(written)} if any(text != "_" for text in written) else {}
+
+
+def operator_name(node: fx.Node, modules: dict[str, Any]) -> str:
+    """The name of the module's class, the function or the method."""
+    if node.op == "call_module":
+        return type(modules[str(node.target)]).__name__
+    return target_name(node.target) or "function"

@@ -19,6 +19,15 @@ from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
 from repcompiler.frontends.fx_containers import is_extent, parts_of
 from repcompiler.frontends.fx_parameters import EXTENTS, NoNumbers, extents_of, numbers_of
 
+IN_PLACE_NAMES = frozenset(f"__{function.__name__}__" for function in IN_PLACE_OPERATORS)
+
+
+class WritesIntoMade(BaseException):
+    """Something that is computed when the model runs is written into a tensor that is made while it is traced.
+
+    Nobody but the tracer is to catch it.
+    """
+
 
 class Unanswered:
     """What Python asks of values while they are traced: nothing is known of them."""
@@ -83,6 +92,16 @@ class RegionProxy(fx.Proxy):
                 return getattr(extents_of(self.node, self.tracer), k)
         return RegionAttribute(self, k)
 
+    @classmethod
+    def __torch_function__(cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None) -> Any:
+        name = getattr(orig_method, "__name__", "")
+        writes = name in IN_PLACE_NAMES or (name.endswith("_") and not name.endswith("__"))
+        if writes and args and isinstance(args[0], torch.Tensor):
+            tracers = [leaf.tracer for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, RegionProxy)]
+            if tracers and not getattr(tracers[0], "records", True):
+                raise WritesIntoMade
+        return super().__torch_function__(orig_method, types, args, kwargs)
+
     def _answer(self) -> Any:
         return self.tracer.answer(self.node)  # type: ignore[attr-defined]
 
@@ -104,9 +123,9 @@ for _function in IN_PLACE_OPERATORS:
 
 
 @contextmanager
-def answering(module: nn.Module) -> Iterator[None]:
+def answering(module: nn.Module, tracer: Any) -> Iterator[None]:
     """Let `isinstance`, `range`, `max` and `min` take proxies for what they stand for, in the code of a model's own.  So do
-    functions of torch that make tensors, and its limits of types.
+    functions of torch that make tensors (which are all made when the model runs if the tracer `records`), and limits of types.
 
     That is the methods of its classes, and the functions that these call by name.  What C asks of proxies must see them: torch
     would take one that says it is a tensor for memory.
@@ -125,7 +144,7 @@ def answering(module: nn.Module) -> Iterator[None]:
         scope[name] = ANSWERED[name]
     of_torch = {name: getattr(torch, name) for name in (*FACTORIES, *LIMITS)}
     for name, function in of_torch.items():
-        setattr(torch, name, (_made_when_run if name in FACTORIES else _of_known_type)(function))
+        setattr(torch, name, _made_when_run(function, tracer) if name in FACTORIES else _of_known_type(function))
     try:
         yield
     finally:
@@ -150,14 +169,14 @@ def _of_known_type(limits: Callable[..., Any]) -> Callable[..., Any]:
     return of
 
 
-def _made_when_run(factory: Callable[..., Any]) -> Callable[..., Any]:
+def _made_when_run(factory: Callable[..., Any], tracer: Any) -> Callable[..., Any]:
     """The same for proxies: `torch.zeros(x.shape[0], 4, device=x.device)`."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
-        proxies = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, RegionProxy)]
-        if not proxies:
+        depends = any(isinstance(leaf, RegionProxy) for leaf in pytree.tree_leaves((args, kwargs)))
+        if not depends and (not tracer.records or tracer.questions.running):
             return factory(*args, **kwargs)
-        return proxies[0].tracer.create_proxy("call_function", factory, args, kwargs)
+        return tracer.create_proxy("call_function", factory, args, kwargs)
 
     return make
 

@@ -24,10 +24,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
-from repcompiler.frontends.fx_calls import behind
+from repcompiler.frontends.fx_calls import behind, target_name
 from repcompiler.frontends.fx_containers import COMPILED_FOR
 from repcompiler.frontends.fx_layout import COMPARISONS, TYPES, Undecided, decide
-from repcompiler.frontends.fx_memory import target_name
 from repcompiler.frontends.fx_proxy import Unanswered
 from repcompiler.frontends.fx_run import Executor, cloned
 from repcompiler.frontends.fx_shapes import larger

@@ -12,10 +12,11 @@ import torch
 from torch import fx
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_containers import COMPILED_FOR
 from repcompiler.frontends.fx_layout import COMPARISONS, TYPES, Undecided, decide
 from repcompiler.frontends.fx_lift import lift
-from repcompiler.frontends.fx_memory import is_private_write, target_name, written_by
+from repcompiler.frontends.fx_memory import is_private_write, written_by
 from repcompiler.frontends.fx_run import SHAPE
 from repcompiler.frontends.fx_slices import FUNCTIONAL, settle_slices
 from repcompiler.frontends.fx_trace import forget_tracer, regions

@@ -28,22 +28,24 @@ from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
 from repcompiler.frontends.fx_containers import Containers
 from repcompiler.frontends.fx_parameters import NoNumbers, numbers_of
-from repcompiler.frontends.fx_proxy import RegionProxy, Unanswered, answering
+from repcompiler.frontends.fx_proxy import RegionProxy, Unanswered, WritesIntoMade, answering
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
 """What a class may define without changing what its modules compute."""
 
 HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
+    *(
+        f"_forward_{kind}"
+        for kind in ("hooks", "hooks_with_kwargs", "hooks_always_called", "pre_hooks", "pre_hooks_with_kwargs")
+    ),
     "_backward_hooks",
     "_backward_pre_hooks",
 )
 WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
+
+Given = Mapping[str, Any] | None
+"""Arguments by name."""
 
 
 def torch_type(module: nn.Module) -> type[nn.Module]:
@@ -137,13 +139,11 @@ class RegionTracer(fx.Tracer):
     """
 
     def __init__(
-        self,
-        fixed: Mapping[str, Any] | None = None,
-        examples: Mapping[str, Any] | None = None,
-        questions: Unanswered | None = None,
+        self, fixed: Given = None, examples: Given = None, questions: Unanswered | None = None, records: bool = False
     ) -> None:
         super().__init__()
-        self.fixed, self.examples, self.questions = fixed or {}, examples or {}, questions or Unanswered()
+        self.fixed, self.examples, self.records = fixed or {}, examples or {}, records
+        self.questions = questions or Unanswered()
         self.containers = Containers()
         self.fed: set[fx.Node] = set()
         """What depends on an input."""
@@ -240,14 +240,12 @@ class Untraceable(Exception):
 
 
 def trace_region(
-    module: nn.Module,
-    fixed: Mapping[str, Any] | None = None,
-    examples: Mapping[str, Any] | None = None,
-    questions: Unanswered | None = None,
+    module: nn.Module, fixed: Given = None, examples: Given = None, questions: Unanswered | None = None, records: bool = False
 ) -> fx.GraphModule:
     """One module as a region.  What cannot be traced in it is called; raises Untraceable where its own forward cannot be.
 
     Containers among the `examples` of its arguments say how many and which items each has; `questions` answers Python's.
+    `records`: tensors that the forward makes are made when the region runs, as they must be where it writes into them.
     """
     if has_hooks(module):
         raise Untraceable("it has hooks, which only calling it runs")
@@ -255,10 +253,10 @@ def trace_region(
     if getattr(method, "__self__", None) is not module or getattr(type(module), method.__name__, None) is not method.__func__:
         raise Untraceable("its forward was replaced on the object")
     known = {*vars(module)}
-    tracer = RegionTracer(fixed, examples, questions)
+    tracer = RegionTracer(fixed, examples, questions, records)
     tracer.traced_func_name = method.__name__  # FasterNet chooses one of its methods for forward
     try:
-        with _restoring(module), answering(module), Deterministic():
+        with _restoring(module), answering(module, tracer), Deterministic():
             graph = tracer.trace(module)
             if tracer.containers.settle():
                 raise Untraceable("it writes into a container that it is given")
@@ -267,6 +265,8 @@ def trace_region(
         with _restoring(module):
             vars(module).update(embedded)
             region = fx.GraphModule(module, graph, type(module).__name__)
+    except WritesIntoMade:
+        return trace_region(module, fixed, examples, questions, records=True)
     except Exception as error:
         raise Untraceable(_reason(error)) from error
     vars(region).update({name: value for name, value in plain_data(module).items() if not hasattr(region, name)})

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import repcompiler
-from repcompiler.frontends.fx_lift import operator_name
+from repcompiler.frontends.fx_opaque import operator_name
 from repcompiler.frontends.fx_trace import copy_module, regions
 from repcompiler.passes import PASSES
 
