@@ -41,9 +41,8 @@ def getitem(c: Context, x: Any, index: Any) -> Lifted:
     if not all(type(bound) in (int, type(None)) for item in slices for bound in (item.start, item.stop, item.step)):
         raise Unliftable
     if slices[1] != ALL:
-        if any(item != ALL for item in slices[2:]):
-            raise Unliftable
-        return _select(range(_channels(c, x, 1))[slices[1]]), (x,)
+        chosen = _select(range(_channels(c, x, 1))[slices[1]])
+        return (_of_pixels(slices[2:]), (chosen(c.value(x)),)) if any(item != ALL for item in slices[2:]) else (chosen, (x,))
     return _of_pixels(slices[2:]), (x,)
 
 

@@ -18,6 +18,7 @@ from repcompiler.frontends.fx_layout import COMPARISONS, TYPES, Undecided, decid
 from repcompiler.frontends.fx_lift import lift
 from repcompiler.frontends.fx_memory import is_private_write, written_by
 from repcompiler.frontends.fx_run import SHAPE
+from repcompiler.frontends.fx_shifts import settle_shifts
 from repcompiler.frontends.fx_slices import FUNCTIONAL, settle_slices
 from repcompiler.frontends.fx_trace import forget_tracer, regions
 from repcompiler.ir import Shape
@@ -30,6 +31,7 @@ def settle(model: fx.GraphModule) -> None:
     for _, region in regions(model):
         settle_assertions(region, shapes)
         settle_results(region)
+        settle_shifts(region)
         settle_slices(region)
         settle_writes(region)
         region.recompile()
