@@ -15,7 +15,8 @@ import torch.nn.functional as F  # noqa: N812 - the name it has everywhere
 from torch import fx, nn
 
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
-from repcompiler.frontends.fx_calls import is_known, target_name
+from repcompiler.frontends.fx_calls import target_name
+from repcompiler.frontends.fx_memory import is_known
 from repcompiler.frontends.fx_modules import Readers, Unliftable, floating
 from repcompiler.frontends.slopes import chosen, extreme
 from repcompiler.ops import Clip, DepthToSpace, Gated, HardSigmoid, Identity, Odd, PRelu, Relu, Resize, SpaceToDepth

@@ -11,10 +11,11 @@ from torch import fx
 from repcompiler.frontends.fx_arithmetic import Context, Entry, Lifted, tensor
 from repcompiler.frontends.fx_containers import split_of
 from repcompiler.frontends.fx_gates import select, stack_singles
-from repcompiler.frontends.fx_layout import reshape
+from repcompiler.frontends.fx_layout import Undecided, decide, reshape
 from repcompiler.frontends.fx_modules import Unliftable
+from repcompiler.frontends.fx_sums import without_axis
 from repcompiler.ir import Shape
-from repcompiler.ops import Concat, Identity, Op, Pad, Select, Subsample
+from repcompiler.ops import Concat, Identity, Op, Pad, Reshape, Select, Subsample
 
 ALL = slice(None)
 
@@ -167,13 +168,16 @@ def _repeat_interleave(c: Context, x: Any, repeats: Any, dim: Any = None, *, out
 
 
 def _repeat(c: Context, x: Any, *sizes: Any, repeats: Any = ()) -> Lifted:
-    """All channels several times."""
-    channels, counts = _channels(c, x, 1), _unpacked(sizes or repeats)
-    counts = (*(1,) * (len(c.shape(x) or ()) - len(counts)), *counts)
-    if len(counts) != len(c.shape(x) or ()) or any(count != 1 for count in (*counts[:1], *counts[2:])):
+    """All channels several times, or the one place of a new axis beside them."""
+    rank, counts = len(c.shape(tensor(x)) or ()), _unpacked(sizes or repeats)
+    counts = (*(1,) * (rank - len(counts)), *counts)
+    several = [axis for axis, count in enumerate(counts) if count != 1]
+    if len(counts) != rank or len(several) != 1 or type(counts[several[0]]) is not int:
         raise Unliftable
-    if type(counts[1]) is not int:
-        raise Unliftable
+    copied = _copied(c, x, several[0], counts[several[0]])
+    if copied is not None:
+        return copied
+    channels = _channels(c, x, several[0])
     return _select([*range(channels)] * counts[1]), (x,)
 
 
@@ -182,14 +186,38 @@ def _tile(c: Context, x: Any, *sizes: Any, dims: Any = ()) -> Lifted:
 
 
 def _expand(c: Context, x: Any, *sizes: Any, size: Any = ()) -> Lifted:
-    """The one channel several times."""
-    wanted, known = _unpacked(sizes or size), c.extents(x) or ()
-    stay = (0, *range(2, len(known)))
-    if _channels(c, x, 1) != 1 or len(wanted) != len(known) or type(wanted[1]) is not int or wanted[1] < 1:
+    """The one channel several times, or the one place of a new axis beside the channels."""
+    wanted, known = [_size(c, item) for item in _unpacked(sizes or size)], c.extents(tensor(x)) or ()
+    if len(wanted) != len(known):
         raise Unliftable
-    if any(type(wanted[axis]) is not int or wanted[axis] not in (-1, known[axis]) for axis in stay):
+    several = [axis for axis, item in enumerate(wanted) if item not in (-1, known[axis])]
+    if len(several) != 1 or known[several[0]] != 1 or type(count := wanted[several[0]]) is not int or count < 1:
         raise Unliftable
-    return _select([0] * wanted[1]), (x,)
+    copied = _copied(c, x, several[0], count)
+    if copied is not None:
+        return copied
+    _channels(c, x, several[0])
+    return _select([0] * count), (x,)
+
+
+def _size(c: Context, item: Any) -> Any:
+    try:
+        return decide(item, c.extents)
+    except Undecided:
+        return None
+
+
+def _copied(c: Context, x: fx.Node, axis: int, count: int) -> Lifted | None:
+    """x.unsqueeze(axis) several times along that axis, the first or the second behind the batch: as copies of channels."""
+    image = without_axis(c, c.value(x), axis) if axis in (1, 2) and c.is_floating(x) else None
+    shape = () if image is None else image.shape or ()
+    if image is None or len(shape) < 3 or not isinstance(channels := shape[1], int) or count < 1:
+        return None
+    index = [channel for channel in range(channels) for _ in range(count)] if axis == 2 else [*range(channels)] * count
+    known = c.extents(x) or ()
+    c.state((*known[:axis], count, *known[axis + 1 :]))
+    grid = (channels, count) if axis == 2 else (count, channels)
+    return Reshape((0, *grid), len(shape) - 2), (_select(index)(image),)
 
 
 def _unpacked(sizes: Any) -> tuple[Any, ...]:

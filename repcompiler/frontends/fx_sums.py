@@ -40,14 +40,14 @@ def _stacked(c: Context, x: Any, dim: Any, keepdim: Any, dtype: Any) -> Sequence
     if dim not in (axis, axis - rank, [axis], [axis - rank], (axis,), (axis - rank,)):
         return ()
     new = isinstance(stack.op, Stack) and stack.op.new
-    values = stack.inputs if new else [value for part in stack.inputs if (value := _without(c, part, axis)) is not None]
+    values = stack.inputs if new else [value for part in stack.inputs if (value := without_axis(c, part, axis)) is not None]
     if len(values) < len(stack.inputs):
         return ()
     c.state(c.extents(values[0]) or ())
     return values
 
 
-def _without(c: Context, value: Value, axis: int) -> Value | None:
+def without_axis(c: Context, value: Value, axis: int) -> Value | None:
     """What has been given this axis, if anything has: x.unsqueeze(axis)."""
     made = value.producer
     if made is None or not isinstance(made.op, Reshape) or made.inputs[0].origin is None:
