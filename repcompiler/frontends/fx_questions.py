@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
 from repcompiler.frontends.fx_arithmetic import Extent, Extents
@@ -36,8 +37,8 @@ from repcompiler.frontends.fx_trace import copy_module
 class Questions(Unanswered):
     """Of the forward of `model`, whose example arguments are `given`."""
 
-    def __init__(self, model: nn.Module, given: inspect.BoundArguments) -> None:
-        self.model, self.given = model, given
+    def __init__(self, model: nn.Module, given: inspect.BoundArguments, guessed: bool = False) -> None:
+        self.model, self.given, self.guessed = model, given, guessed
         self.ranks: set[fx.Node] = set()
         self.extents: set[fx.Node] = set()
         self.types: set[fx.Node] = set()
@@ -129,6 +130,8 @@ class Questions(Unanswered):
                     continue
                 _assert(graph, graph.call_method("dim", (node,)), len(shapes[0]), f"'{node.name}' of {len(shapes[0])} axes")
                 for axis, sizes in enumerate(zip(*shapes, strict=True)) if node in counted else ():
+                    if len({*sizes}) == 1 and axis != 1 and self.guessed:
+                        raise TraceError("a size that nobody gave is asked for")
                     if len({*sizes}) == 1:
                         says = f"'{node.name}' of {sizes[0]} along axis {axis}"
                         _assert(graph, graph.call_method("size", (node, axis)), sizes[0], says)

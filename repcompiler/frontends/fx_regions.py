@@ -23,7 +23,9 @@ from repcompiler.frontends.fx_run import Values, cloned, outputs_of
 from repcompiler.frontends.fx_trace import CONTAINERS, Untraceable, copy_module, is_builtin, plain_data, regions, trace_region
 
 
-def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True) -> fx.GraphModule:
+def trace_model(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], inside: bool = True, guessed: bool = False
+) -> fx.GraphModule:
     """A model as a region that shares its parameters, with regions inside what cannot be traced if `inside`.
 
     Parameters of its forward that have a default and no example keep that default.  What the forward asks of its inputs is
@@ -48,11 +50,11 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         elif type(parameter.default) in (bool, int, float, str, type(None)) and name not in given:
             fixed[name] = parameter.default
     try:
-        region = trace_region(module, fixed, given, Questions(model, bound))
+        region = trace_region(module, fixed, given, Questions(model, bound, guessed))
     except Untraceable as reason:
         region = _call_only(module, signature, given)
         if not given and (made_up := _made_up(region, model)) is not None:
-            return trace_model(model, made_up, {}, inside)
+            return trace_model(model, made_up, {}, inside, guessed=True)
         if inside and len(regions(_open_leaves(region, {}))) == 1:
             raise ModelError(
                 f"{type(module).__name__} cannot be traced by torch.fx ({reason}), nor can anything in it: keep Python control "
