@@ -15,11 +15,9 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 from torch.utils import _pytree as pytree
 
-from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
+from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS, is_in_place
 from repcompiler.frontends.fx_containers import is_extent, parts_of
 from repcompiler.frontends.fx_parameters import EXTENTS, NoNumbers, extents_of, numbers_of
-
-IN_PLACE_NAMES = frozenset(f"__{function.__name__}__" for function in IN_PLACE_OPERATORS)
 
 
 class WritesIntoMade(BaseException):
@@ -94,9 +92,7 @@ class RegionProxy(fx.Proxy):
 
     @classmethod
     def __torch_function__(cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None) -> Any:
-        name = getattr(orig_method, "__name__", "")
-        writes = name in IN_PLACE_NAMES or (name.endswith("_") and not name.endswith("__"))
-        if writes and args and isinstance(args[0], torch.Tensor):
+        if is_in_place(orig_method) and args and isinstance(args[0], torch.Tensor):
             tracers = [leaf.tracer for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, RegionProxy)]
             if tracers and not getattr(tracers[0], "records", True):
                 raise WritesIntoMade
