@@ -27,7 +27,7 @@ class Cell(nn.Module):
         (lambda x: F.max_pool2d(x, 3, 1, 1), "max_pool2d Conv2d"),
         (lambda x: x.transpose(2, 3), "transpose Conv2d"),
     ],
-    ids=str,
+    ids=["function", "module", "sigmoid", "pooling", "transposition"],
 )
 def test_branches_that_begin_with_the_same_operation_merge(plain, before, becomes):
     assert plain(Cell(before, before)) == becomes
