@@ -31,9 +31,13 @@ def opaque(node: onnx_ir.Node, reason: str, runtime: NodeRuntime) -> Opaque:
     foldable = not captured(node) and "Sequence" not in node.op_type  # a sequence is no constant that a file could hold
     foldable &= all(each.domain in STANDARD and each.op_type not in (*RANDOM, *QUANTISED) for each in nodes)
     effect = any(n.domain not in STANDARD and n.op_identifier() not in runtime.model.functions for n in nodes)
-    linear = {each.op_type for each in inner if each.op_type in LINEAR}
-    if linear:
-        why = f"its bodies are not looked into: {', '.join(sorted(linear))}"
+    function = runtime.model.functions.get(node.op_identifier())
+    inside = ", ".join(sorted({each.op_type for each in inner if each.op_type in LINEAR}))
+    of_function = ", ".join(sorted({each.op_type for each in (function or ()) if each.op_type in LINEAR}))
+    if inside:
+        why = f"its bodies are not looked into: {inside}"
+    elif of_function:
+        why = f"the function is not looked into: {of_function}; onnx.inliner puts its nodes into the graph"
     elif label in LINEAR_QUANTISED:
         why = "it is quantised"
     else:

@@ -1,6 +1,7 @@
 """Linear operators of an ONNX model that are not lifted say why, in the names of its values."""
 
 import numpy as np
+import onnx.parser
 import pytest
 
 import repcompiler
@@ -98,3 +99,13 @@ def test_reader_without_a_result_is_named_by_its_kind(model):
     node.op_type, node.domain = "Sink", "their"
     node.input.append("c")
     assert remaining(proto) == ["'y' (BatchNorm) after 'c' (Conv 4->4 1x1): 'c' is read by 2 operations: 'y', their.Sink"]
+
+
+def test_linear_operations_of_a_local_function_are_accounted_for(model):
+    proto = model("y = local.Block(x, w_4x4x3x3)", imports=', "local" : 1')
+    body = onnx.parser.parse_function(
+        '<opset_import: ["" : 17], domain: "local"> Block (x, w) => (y) { c = Conv(x, w) y = Relu(c) }'
+    )
+    proto.functions.append(body)
+    why = "the function is not looked into: Conv; onnx.inliner puts its nodes into the graph"
+    assert remaining(proto) == [f"'y' (local.Block): {why}"]
