@@ -3,7 +3,7 @@ from inspect import cleandoc
 
 import pytest
 
-from repcompiler.ops import Concat, Identity, Sum
+from repcompiler.ops import Concat, Identity, Sum, Take
 from repcompiler.passes import PASSES
 from repcompiler.passes.linear_to_conv import linear_to_conv
 from repcompiler.passes.merge_sequential_convs import merge_sequential_convs
@@ -122,6 +122,12 @@ def test_stacked_layers_are_one_and_stacked_tokens_are_not(rng):
     assert len(graph.nodes) == 3
 
 
-def test_a_sum_that_broadcasts_is_no_sum_of_weights(rng):
+def test_one_feature_that_is_added_to_all_is_a_weight_of_all(rng):
     graph = build(lambda x: Sum((1, 1))(random_linear(rng, 1, 6)(x), x), x=(None, 5, 1))
+    check_pass(PASSES, graph, "plain")
+    assert [node.op.kind for node in graph.nodes] == ["Linear"]
+
+
+def test_one_token_that_is_added_to_all_is_no_weight(rng):
+    graph = build(lambda x: Sum((1, 1))(random_linear(rng, 4, 4)(x), Take(1, 0, keep=True)(x)), x=(None, 5, 4))
     assert not check_pass(PASSES, graph, "plain").steps

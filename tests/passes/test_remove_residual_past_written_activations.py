@@ -11,6 +11,8 @@ from repcompiler.composites import written
 from repcompiler.interpreter import run
 from repcompiler.ops import Clip, Gated, HardSigmoid, Identity, Mul, Odd, PRelu, Relu, Scale, Sigmoid, Sum
 from repcompiler.passes import PASSES
+from repcompiler.passes.eliminate_dead_nodes import eliminate_dead_nodes
+from repcompiler.passes.recognise_prelu import recognise_prelu
 from repcompiler.testing import build, check_pass, random_conv
 
 IMAGE = (None, 4, None, None)
@@ -49,6 +51,7 @@ def test_what_is_written_out_is_passed_as_what_it_stands_for(rng, activation):
     alone = build(lambda x: activation(first(x)), x=IMAGE)
     log = check_pass(PASSES, graph)
     assert "remove_residual" in {step.rule for step in log.steps}
+    check_pass([recognise_prelu, eliminate_dead_nodes], alone)
     kinds, of_one = ([node.op.kind for node in each.topological() if not isinstance(node.op, Scale)] for each in (graph, alone))
     assert kinds == [*of_one, "Conv"]
 
