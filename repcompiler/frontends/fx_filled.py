@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from repcompiler.frontends.fx_deterministic import Deterministic
 from repcompiler.frontends.fx_double import InDouble
-from repcompiler.frontends.fx_trace import Deterministic
 from repcompiler.refusal import refuse
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from repcompiler.frontends.fx_deterministic import Deterministic
 from repcompiler.frontends.fx_run import to_numpy
-from repcompiler.frontends.fx_trace import Deterministic, has_hooks, torch_type
+from repcompiler.frontends.fx_trace import has_hooks, torch_type
 from repcompiler.ir import Dim, Shape
 from repcompiler.ops import (
     Array,

@@ -22,11 +22,11 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repcompiler.errors import ModelError
 from repcompiler.frontends.fx_calls import IN_PLACE_OPERATORS
 from repcompiler.frontends.fx_containers import Containers
+from repcompiler.frontends.fx_deterministic import Deterministic
 from repcompiler.frontends.fx_parameters import NoNumbers, numbers_of
 from repcompiler.frontends.fx_proxy import RegionProxy, Unanswered, WritesIntoMade, answering
 
@@ -35,10 +35,11 @@ INERT = ("__init__", "__repr__", "extra_repr", "reset_parameters")
 """What a class may define without changing what its modules compute."""
 
 HOOKS = (
-    *(
-        f"_forward_{kind}"
-        for kind in ("hooks", "hooks_with_kwargs", "hooks_always_called", "pre_hooks", "pre_hooks_with_kwargs")
-    ),
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
     "_backward_hooks",
     "_backward_pre_hooks",
 )
@@ -117,18 +118,6 @@ def forget_tracer(region: fx.GraphModule) -> None:
     """Let torch alone unpickle a region: the tracer that keeps writes as they are is needed only where there are any."""
     if not any(node.target in IN_PLACE_OPERATORS for node in region.graph.nodes):
         region._tracer_cls = region.graph._tracer_cls = None
-
-
-class Deterministic(TorchDispatchMode):
-    """Raises where random numbers are drawn: what is computed once may not be random."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise TypeError(f"{func.name()} draws random numbers")
-        return func(*args, **(kwargs or {}))
 
 
 class RegionTracer(fx.Tracer):
