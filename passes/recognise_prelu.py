@@ -33,8 +33,10 @@ def recognise_prelu(
     sum: Sum | None = None,  # noqa: A002
     reverse: Sum | None = None,
 ) -> Expr | tuple[()]:
-    first, second = reverse.signs[::-1] if reverse else sum.signs if sum else (1, 1)
-    if first < 0 or above not in (Relu(), Clip(0.0, inf)) or below not in (None, Clip(-inf, 0.0)):
+    joined = reverse or sum
+    assert joined is not None
+    first, second = joined.signs[::-1] if reverse else joined.signs
+    if first == -1 or above not in (Relu(), Clip(0.0, inf)) or below not in (None, Clip(-inf, 0.0)):
         return ()
     scales = [scale for scale in (slope, turn) if scale]
     if not all(known_zero(scale.shift) and scale.channel_axis(x.rank) in (None, 1) for scale in scales):

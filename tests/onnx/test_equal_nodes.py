@@ -65,3 +65,11 @@ def test_a_body_reads_the_one_that_stays(check, model):
     result, _ = check(model(f"{POOLS} c = ReduceMax<keepdims=0>(x) d = Greater(c, zero_scalar) y = If<{branches}>(d)"))
     assert sum(node.op_type == "MaxPool" for node in result.graph.node) == 1
     onnx.checker.check_model(result, full_check=True)
+
+
+def test_equal_layers_with_norms_of_their_own_take_these_in(check, model, operators):
+    """As one layer with two norms they would be three operations: so it waits until nothing else applies."""
+    layers = "a = Conv(x, w_6x4x3x3) b = Conv(x, w_6x4x3x3)"
+    norms = "y = BatchNormalization(a, g_6, h_6, m_6, var_6) z = BatchNormalization(b, k_6, l_6, n_6, var_6)"
+    result, _ = check(model(f"{layers} {norms}", outputs="float[N,6,P,Q] z"), objective="plain")
+    assert operators(result) == "Conv Conv"

@@ -110,9 +110,9 @@ def test_what_is_broadcast_along_an_axis_that_moves_is_refused(move, a, b):
     assert [refusal.reason for refusal in log.declined] == ["what is moved may be broadcast"]
 
 
-@pytest.mark.parametrize("other", [relu, Reshape((0, 24))])
-def test_ranks_that_differ_or_are_not_known_are_refused(other):
-    graph = build(lambda a, b: ADD(Reshape((0, 24))(other(a)), Reshape((0, 24))(b)), a=(2, 4, 6), b=(2, 4, 6))
+@pytest.mark.parametrize(("other", "another"), [(relu, Relu()), (Relu(), relu), (Reshape((0, 24)), Relu())])
+def test_ranks_that_differ_or_are_not_known_are_refused(other, another):
+    graph = build(lambda a, b: ADD(Reshape((0, 24))(other(a)), Reshape((0, 24))(another(b))), a=(2, 4, 6), b=(2, 4, 6))
     log = check_pass(add_before_moving, graph)
     assert not log.steps
     assert [refusal.reason for refusal in log.declined] == ["the ranks of what is moved are not known to be equal"]

@@ -38,6 +38,8 @@ def test_an_axis_that_is_squeezed_goes_at_once(shape, axis, squeeze):
         (("n", 3, 4, 5), 1, Reshape((-1, 5))),
         (("n", 3, 4, 5), 1, Reshape((0, 1, 4, 5))),
         (("n", 4, 4, 3), 2, Reshape((0, 4, 1), tail=1)),
+        (("n", 4, 5, 3), 3, Reshape((-1,), tail=2)),
+        (("n", 3, 4, 5), 1, Reshape((0, 0, -1))),
     ],
 )
 def test_what_is_reshaped_otherwise_stays(shape, axis, squeeze):

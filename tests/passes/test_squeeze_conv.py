@@ -41,6 +41,8 @@ def test_a_conv_on_an_image_of_one_row_is_one_on_the_row(rng, row, arguments, un
         (FREE, {"kernel_size": (3, 3), "padding": 1}, (0, 6, 1, -1), (0, 4, -1), "more than the one row"),
         (FREE, {"kernel_size": (1, 3), "padding": (1, 1)}, (0, 6, 1, -1), (0, 4, -1), "more than the one row"),
         (FREE, {"kernel_size": (3, 1), "padding": (1, 0)}, (0, 6, 1, -1), (0, 4, -1), "more than the one row"),
+        (FREE, {"kernel_size": 1, "stride": (2, 1), "padding": ((1, 0), (0, 0))}, (0, 6, 1, -1), (0, 4, -1), "more than the"),
+        (FREE, {"kernel_size": (1, 3, 1), "padding": (0, 1, 0)}, (0, 6, 1, 1, -1), (0, 4, -1), "more than the one row"),
         (KNOWN, {"kernel_size": 1}, (0, 6, 3, 3), (0, 4, 9), "an axis of one row"),
         ((2, 6, 9), {"kernel_size": 1}, (9, 6, 1, 2), (2, 4, 9), "an axis of one row"),
         ((None, 3, 8), {"kernel_size": 1}, (0, 6, 1, 4), (0, 2, 8), "an axis of one row"),
