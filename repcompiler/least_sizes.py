@@ -45,7 +45,9 @@ from repcompiler.refusal import refuse
 
 STRICT = (AvgPool, Conv, ConvTranspose, DynamicConv, MaxPool)
 """Operations that make one pixel at least, or are an error."""
-MOVING = (Frame, Pad, Subsample)
+CROPPING = (Frame, Pad)
+"""Operations that leave out pixels at both ends, and are an error where there are not as many."""
+MOVING = (*CROPPING, Subsample)
 """Operations that read one pixel at a time, and may make none."""
 ALIKE = (*ACTIVATIONS, BatchNorm, Concat, Identity, Mul, PadChannels, Scale, Select, Sum)
 """Operations that make as many pixels as they read."""
@@ -57,14 +59,18 @@ HORIZON = 12
 def refuse_smaller_images(terms: Iterable[Expr | Value | None]) -> None:
     """Refuse what would be an error on images on which the source is none."""
     for part in (part for term in terms if isinstance(term, Expr) for part in term.parts()):
-        for axis in range(len(part.op.stride)) if isinstance(part.op, STRICT) else ():
-            if not _Pixels(axis).are_there(part.operands[0], max(needed(part.op, axis, 1), 1)):
+        strict = isinstance(part.op, STRICT)
+        for axis in range(len(part.op.padding)) if isinstance(part.op, (*STRICT, *CROPPING)) else ():
+            least = max(needed(part.op, axis, 1), 1) if strict else needed(part.op, axis, 0)
+            if not _Pixels(axis).are_there(part.operands[0], least):
                 refuse("it would be an error on images of which a crop, a stride or a resize leaves no pixel")
 
 
 def needed(op: Op, axis: int, n: int) -> int:
     """Pixels along an axis that `op` certainly reads where it makes n or more."""
     n = max(n, 1) if isinstance(op, STRICT) else n
+    if n < 1 and isinstance(op, CROPPING):
+        return max(0, -sum(op.padding[axis]))
     if n < 1 or not isinstance(op, KNOWN):
         return 0
     if isinstance(op, Resize):

@@ -156,3 +156,10 @@ def test_what_is_needed_is_the_smallest_size_that_makes_as_much(op, n):
 def test_half_an_image_needs_two_pixels_for_one():
     assert [needed(HALF, 0, n) for n in (0, 1, 2)] == [0, 2, 4]
     assert needed(BatchNorm(*np.ones((4, 4)), 1e-5), 0, 3) == 3
+
+
+def test_crops_of_both_ends_are_not_one_where_no_pixel_may_be_left_to_the_second():
+    graph, source = (build(applied(Relu(), NORM, Pad(((0, -1),)), Subsample((1,), (1,))), x=SIGNAL) for _ in range(2))
+    rewrite(graph)
+    for size in (1, 2, 5):
+        np.testing.assert_allclose(outcome(graph, size), outcome(source, size), rtol=1e-9)
