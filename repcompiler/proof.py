@@ -184,8 +184,11 @@ class Comparison:
     def judge(self, tally: Tally, where: str, basis: bool) -> None:
         """Refuse what differs by more than rounding; add the rest up."""
         seen = np.flatnonzero((self.before != 0) | (self.after != 0))
-        arrays = self.before, self.after, self.bound, self.new_bound, *((self.written(),) if basis else ())
-        before, after, bound, new, *rest = (np.broadcast_to(array, self.before.shape).reshape(-1)[seen] for array in arrays)
+
+        def flat(array: NDArray) -> NDArray:
+            return np.asarray(np.broadcast_to(array, self.before.shape).reshape(-1)[seen])
+
+        before, after, bound, new = map(flat, (self.before, self.after, self.bound, self.new_bound))
         terms, new_terms = longest(self.block.before, basis), 0 if self.block.direct() else longest(self.block.after, basis)
         error = EPS * (terms * bound + new_terms * new)
         slack = UNLIKELY * EPS * sqrt(1 + terms + longest(self.block.after, basis)) * np.maximum(bound, new)
@@ -197,9 +200,9 @@ class Comparison:
                 f"{WRONG}: the results differ {where}: {before[worst]:.9g} becomes {after[worst]:.9g} "
                 f"at {list(map(int, place))}"
             )
-        if not rest:
+        if not basis:
             return  # what comes out is no weight
-        (written,) = rest
+        written = flat(self.written())
         if not np.isfinite(written).all():
             refuse(f"its weights would overflow {self.block.floating.name}")
         tally.coefficients += seen.size

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from repcompiler.frontends.fx_calls import target_name
 from repcompiler.frontends.fx_deterministic import Deterministic
 from repcompiler.frontends.fx_double import InDouble
 from repcompiler.refusal import refuse
@@ -75,7 +76,7 @@ def filled(
     """Find it: of the memory whose `last` write is given, by the value that stands for each; `written`: by who writes."""
     fixed: set[fx.Node] = set()
     for node in order:
-        call = node.op in ("call_function", "call_method") and known(node) and "empty" not in str(node.target)
+        call = node.op in ("call_function", "call_method") and known(node) and "empty" not in target_name(node.target)
         constant = node.op == "get_attr" and memory_of(node) not in last
         if (constant or call) and fixed.issuperset(node.all_input_nodes) and node not in unseen:
             fixed.add(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -32,17 +33,19 @@ def opaque(node: onnx_ir.Node, reason: str, runtime: NodeRuntime) -> Opaque:
     foldable &= all(each.domain in STANDARD and each.op_type not in (*RANDOM, *QUANTISED) for each in nodes)
     effect = any(n.domain not in STANDARD and n.op_identifier() not in runtime.model.functions for n in nodes)
     function = runtime.model.functions.get(node.op_identifier())
-    inside = ", ".join(sorted({each.op_type for each in inner if each.op_type in LINEAR}))
-    of_function = ", ".join(sorted({each.op_type for each in (function or ()) if each.op_type in LINEAR}))
-    if inside:
+    if inside := _linear(inner):
         why = f"its bodies are not looked into: {inside}"
-    elif of_function:
-        why = f"the function is not looked into: {of_function}; onnx.inliner puts its nodes into the graph"
+    elif inside := _linear(function or ()):
+        why = f"the function is not looked into: {inside}; onnx.inliner puts its nodes into the graph"
     elif label in LINEAR_QUANTISED:
         why = "it is quantised"
     else:
         why = reason if label in LINEAR else ""
     return Opaque(label, partial(runtime.evaluate, node), foldable, effect, why)
+
+
+def _linear(nodes: Iterable[onnx_ir.Node]) -> str:
+    return ", ".join(sorted({node.op_type for node in nodes if node.op_type in LINEAR}))
 
 
 def attributes_of(node: onnx_ir.Node, model: onnx_ir.Model) -> dict[str, Any]:
